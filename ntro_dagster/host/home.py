@@ -1,0 +1,299 @@
+"""The directory of one installation: where everything lies, and nothing about what is in it.
+
+<root>/                      0700; default ./.ntro, else --home, else NTRO_HOME
+  home.json                  format version, webserver port, when it was made
+  postgres/                  the embedded cluster (platforms.postgres.server)
+  dagster/                   DAGSTER_HOME: dagster.yaml
+  workspace.yaml             one gRPC server per tenant, for webserver and daemon
+  logs/                      one file per process of the workspace
+  run/                       what lives only while processes do: sockets, pid files, supervisor's configuration
+  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ntro_dagster.errors import NtroError, TransientError, UsageError
+
+FORMAT = 1
+DEFAULT_ROOT = Path(".ntro")
+DEFAULT_WEBSERVER_PORT = 3000
+
+# sun_path holds 107 bytes and a terminator; supervisor binds `<socket>.<pid>` first and renames.
+SOCKET_PATH_LIMIT = 95
+LONGEST_SOCKET = "x" * 31 + "/code.sock"
+SHORT_PATHS = Path("/tmp")  # noqa: S108 - not tempfile.gettempdir(): every process must come to the same place
+
+
+class HomeMissingError(UsageError):
+    """No installation here. Values: `root`."""
+
+    code = "HOME_MISSING"
+    summary = "there is no ntro home"
+    detail = "there is no ntro home in {root}"
+    mend = "Run `ntro up` to make one there, or say where it is with --home or NTRO_HOME."
+
+
+class HomeTooNewError(UsageError):
+    """Made by a later release. Values: `root`, `found`, `known`."""
+
+    code = "HOME_TOO_NEW"
+    summary = "the ntro home was made by a newer release"
+    detail = "{root} has format {found}; this release knows formats up to {known}"
+    mend = "Upgrade ntro-dagster, or use another directory with --home."
+
+
+class HomeDamagedError(NtroError):
+    """home.json cannot be read. Values: `path`."""
+
+    code = "HOME_DAMAGED"
+    summary = "the ntro home's description cannot be read"
+    detail = "{path} is not what this program wrote"
+    mend = "Restore {path} from a backup; nothing else in the directory was touched."
+
+
+class HomeBusyError(TransientError):
+    """Another `ntro` changes this home. Values: `root`."""
+
+    code = "HOME_BUSY"
+    summary = "another ntro command is at work in this home"
+    detail = "another ntro command is at work in {root}"
+    mend = "Wait for it to end, then try again."
+
+
+class UnsafeDirectoryError(NtroError):
+    """A directory that others own or may read. Values: `path`."""
+
+    code = "UNSAFE_DIRECTORY"
+    summary = "a directory for private files belongs to somebody else"
+    detail = "{path} is not a directory of yours, or it is a link"
+    mend = "Find out who made {path}, remove it, and try again."
+
+
+class Role(StrEnum):
+    """Whom a credential file of a tenant is for."""
+
+    OWNER = "owner"
+    APP = "app"
+    DESK = "desk"
+    AUDITOR = "auditor"
+    INSTANCE = "instance"
+
+
+class HomeDescription(BaseModel):
+    """What home.json holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    webserver_port: int = DEFAULT_WEBSERVER_PORT
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class TenantHome:
+    """One client's part of the home."""
+
+    home: Home
+    slug: str
+
+    @property
+    def root(self) -> Path:
+        return self.home.root / "tenants" / self.slug
+
+    @property
+    def process_env(self) -> Path:
+        """The full environment of the tenant's code server, secrets included: JSON object of strings, 0600."""
+        return self.root / "process.env.json"
+
+    @property
+    def documents(self) -> Path:
+        return self.root / "documents"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the tenant's processes may carry the tenant's values, so it lies with the tenant."""
+        return self.root / "logs"
+
+    @property
+    def socket(self) -> Path:
+        """Where the code server listens: alone in a 0700 directory."""
+        return self.home.sockets / self.slug / "code.sock"
+
+    def credential(self, role: Role) -> Path:
+        """The file with this role's database URL, 0600."""
+        return self.root / "credentials" / role.value
+
+    def create(self) -> None:
+        """Make the directories, 0700 each. Safe to repeat.
+
+        Raises:
+            UnsafeDirectoryError: the socket's directory is somebody else's.
+        """
+        for path in (self.root, self.root / "credentials", self.documents, self.logs):
+            private_directory(path)
+        self.home.create_sockets()
+        private_directory(self.socket.parent)
+
+
+@dataclass(frozen=True)
+class Home:
+    """One installation's directory. Creating the object touches nothing."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        # resolved, because the short socket directory is named after it
+        object.__setattr__(self, "root", self.root.expanduser().resolve())
+
+    @classmethod
+    def find(cls, option: Path | None = None) -> Home:
+        """The home asked for: `option` (--home), else NTRO_HOME, else ./.ntro. It need not exist."""
+        return cls(option or Path(os.environ.get("NTRO_HOME") or DEFAULT_ROOT))
+
+    @property
+    def description_file(self) -> Path:
+        return self.root / "home.json"
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME of every process."""
+        return self.root / "dagster"
+
+    @property
+    def workspace_file(self) -> Path:
+        return self.root / "workspace.yaml"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def sockets(self) -> Path:
+        """`run`, or a short private directory where `run` is too deep for the path of a unix socket."""
+        if len(os.fsencode(self.run / LONGEST_SOCKET)) <= SOCKET_PATH_LIMIT:
+            return self.run
+        return SHORT_PATHS / f"ntro-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]}"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.sockets / "supervisor.sock"
+
+    def tenant(self, slug: str) -> TenantHome:
+        return TenantHome(self, slug)
+
+    def process_env(self, name: str) -> Path:
+        """Environment file of a process of the workspace (webserver, daemon, postgres), 0600."""
+        return self.run / "env" / f"{name}.json"
+
+    def create(self, *, webserver_port: int = DEFAULT_WEBSERVER_PORT) -> HomeDescription:
+        """Make the directories, and home.json where there is none. Safe to repeat: an existing port is kept.
+
+        Raises:
+            HomeTooNewError, HomeDamagedError: as `describe()`.
+            UnsafeDirectoryError: the socket directory is somebody else's.
+        """
+        private_directory(self.root)
+        if not self.description_file.exists():
+            made = HomeDescription(webserver_port=webserver_port, created_at=datetime.now(UTC))
+            write_private(self.description_file, made.model_dump_json(indent=2) + "\n")
+        description = self.describe()
+        for path in (self.postgres, self.dagster, self.logs, self.run, self.run / "env", self.root / "tenants"):
+            private_directory(path)
+        self.create_sockets()
+        return description
+
+    def describe(self) -> HomeDescription:
+        """Read home.json.
+
+        Raises:
+            HomeMissingError: there is none.
+            HomeTooNewError: made by a later release.
+            HomeDamagedError: not readable.
+        """
+        try:
+            content = json.loads(self.description_file.read_text())
+            found = int(content["format"])
+        except FileNotFoundError:
+            raise HomeMissingError(root=self.root) from None
+        except (ValueError, TypeError, KeyError):
+            raise HomeDamagedError(path=self.description_file) from None
+        if found > FORMAT:
+            raise HomeTooNewError(root=self.root, found=found, known=FORMAT)
+        try:
+            return HomeDescription.model_validate(content)
+        except ValidationError:
+            raise HomeDamagedError(path=self.description_file) from None
+
+    def create_sockets(self) -> None:
+        """Make the directory of the sockets, 0700.
+
+        Raises:
+            UnsafeDirectoryError: in the shared temporary directory somebody else was there first.
+        """
+        private_directory(self.sockets)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this home alone while processes are started or stopped. Freed by the kernel if we die.
+
+        Raises:
+            HomeBusyError: somebody else holds it.
+        """
+        private_directory(self.root)
+        with (self.root / ".lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HomeBusyError(root=self.root) from None
+            yield
+
+
+def private_directory(path: Path) -> None:
+    """Make `path` with its parents, 0700, ours.
+
+    Raises:
+        UnsafeDirectoryError: it is a link or belongs to somebody else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UnsafeDirectoryError(path=path)
+    if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
+        path.chmod(0o700)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `path` whole or not at all, 0600, also if the machine goes down."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
