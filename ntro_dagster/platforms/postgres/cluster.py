@@ -18,6 +18,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -170,12 +171,16 @@ class Cluster:
         link.symlink_to(place)
 
     def _create_cluster(self) -> None:
-        """`initdb` beside the final place, then one rename: a crash on the way leaves no half a cluster."""
+        """`initdb` beside the final place, then one rename: a crash on the way leaves no half a cluster.
+
+        Each attempt has its own folder, for the `initdb` of a killed attempt may still be writing to the last one.
+        """
         if not self._password_file.exists():
             _write(self._password_file, secrets.token_urlsafe(32))
-        staging = self.data.with_name(f"{self.data.name}.initialising")
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(mode=0o700)
+        prefix = f"{self.data.name}.initialising-"
+        for abandoned in self.data.parent.glob(f"{prefix}*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(dir=self.data.parent, prefix=prefix))
         if user := self.run_as():
             os.chown(staging, user.pw_uid, user.pw_gid)
         self._run_initdb(staging, user)

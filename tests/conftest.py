@@ -1,0 +1,57 @@
+"""What several suites need: one PostgreSQL per test session (per xdist worker), and fresh tenant databases in it."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
+from ntro_dagster.platforms.postgres.server import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running embedded server, whose fsync is off: a test's data need not survive the machine."""
+    directory = Path(tempfile.mkdtemp(prefix="ntro-pg-"))
+    directory.chmod(0o755)  # else, as root, the data would go to /var/lib/ntro
+    server = PostgresServer(directory)
+    try:
+        server.initialise()
+        with (server.data / "postgresql.auto.conf").open("a") as conf:
+            conf.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def make_database(postgres_server: PostgresServer) -> Iterator[Callable[[], DatabaseCredentials]]:
+    """Each call provisions a fresh tenant database with its roles; they are dropped after the module."""
+    admin_dsn = postgres_server.admin_dsn()
+    keys: list[str] = []
+
+    def make() -> DatabaseCredentials:
+        keys.append(f"t_{secrets.token_hex(4)}")
+        return provision_database(admin_dsn, key=keys[-1])
+
+    yield make
+    with psycopg.connect(admin_dsn, autocommit=True) as admin:
+        for key in keys:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(key)))
+            for role in ("owner", "app", "desk", "auditor"):
+                admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{key}_{role}")))
+
+
+@pytest.fixture
+def tenant_credentials(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
+    """A fresh tenant database for this test alone."""
+    return make_database()
