@@ -1,0 +1,171 @@
+"""The tenant's code server: `python -m ntro_dagster.tenant.code_server`.
+
+The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --location-name TENANT`, but with warm run
+workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
+
+Environment: NTRO_SOCKET, NTRO_TENANT; NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does;
+NTRO_DEFINITIONS_MODULE for other definitions (tests).
+"""
+
+# Each run worker imports this module again as `__mp_main__`, so Dagster is imported within functions.
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ntro_dagster.errors import NtroError, UsageError
+
+SOCKET = "NTRO_SOCKET"
+TENANT = "NTRO_TENANT"
+DEFINITIONS_MODULE = "NTRO_DEFINITIONS_MODULE"
+
+DRAIN_SECONDS = 10.0  # how long runs may go on after SIGTERM before they are interrupted; supervisor kills at 20
+
+
+class CodeServerEnvironmentError(UsageError):
+    """A variable it cannot do without is missing. Values: `name`."""
+
+    code = "CODE_SERVER_ENVIRONMENT"
+    summary = "the code server's environment is incomplete"
+    detail = "{name} is not set"
+    mend = "Start code servers with `ntro up`, which gives them their environment."
+
+
+class SocketTakenError(NtroError):
+    """Another server serves this tenant. Values: `path`."""
+
+    code = "SOCKET_TAKEN"
+    summary = "another code server of this tenant is running"
+    detail = "another server listens on {path}"
+    mend = "Find it with `ss -lxp src {path}` and stop it; `ntro up` starts exactly one."
+
+
+def definitions_module(chosen: str | None) -> str:
+    """The module with `defs`."""
+    return chosen or "ntro_dagster.tenant.definitions"
+
+
+@contextmanager
+def exclusive_socket(path: Path) -> Iterator[None]:
+    """Hold `path` for this process alone, and clear away what a killed predecessor left there.
+
+    gRPC itself would remove the socket of a live server and take its place.
+
+    Raises:
+        SocketTakenError: another server holds it, or answers on it.
+    """
+    with path.with_suffix(".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SocketTakenError(path=path) from None
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5.0)
+            try:
+                probe.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                path.unlink(missing_ok=True)
+            except OSError:  # somebody is there, too busy to accept
+                raise SocketTakenError(path=path) from None
+            else:
+                raise SocketTakenError(path=path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def serve(path: Path, tenant: str, module: str) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SocketTakenError: see `exclusive_socket`.
+        DagsterUserCodeLoadError: the definitions do not load.
+    """
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin  # noqa: PLC0415
+    from dagster._core.utils import FuturesAwareThreadPoolExecutor  # noqa: PLC0415
+    from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer  # noqa: PLC0415
+    from dagster._utils.interrupts import setup_interrupt_handlers  # noqa: PLC0415
+    from dagster._utils.log import configure_loggers  # noqa: PLC0415
+
+    from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
+
+    class TenantApiServer(DagsterApiServer):
+        """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events."""
+
+        def cleanup(self) -> None:
+            timer = threading.Timer(DRAIN_SECONDS, self._interrupt_runs)
+            timer.daemon = True
+            timer.start()
+            super().cleanup()  # returns when no run is left
+            timer.cancel()
+
+        def _interrupt_runs(self) -> None:
+            with self._execution_lock:
+                for event in self._termination_events.values():
+                    event.set()
+
+    setup_interrupt_handlers()
+    configure_loggers(formatter="colored", log_level="INFO")
+    logger = logging.getLogger("dagster.code_server")
+    stop = threading.Event()
+    threads = FuturesAwareThreadPoolExecutor(max_workers=None)
+    servicer = TenantApiServer(
+        server_termination_event=stop,
+        logger=logger,
+        server_threadpool_executor=threads,
+        loadable_target_origin=LoadableTargetOrigin(
+            executable_path=sys.executable, module_name=module, attribute="defs", working_directory=str(Path.cwd())
+        ),
+        location_name=tenant,
+    )
+    # DagsterApiServer takes everything that concerns processes from this one attribute
+    servicer._mp_ctx = start_context()  # type: ignore[assignment]
+    server = DagsterGrpcServer(
+        server_termination_event=stop,
+        dagster_api_servicer=servicer,
+        logger=logger,
+        threadpool_executor=threads,
+        socket=str(path),
+    )
+    logger.info("Serving %s on %s", tenant, path)
+    try:
+        _start_fork_server(servicer._mp_ctx)
+        server.serve()  # type: ignore[no-untyped-call]
+    except KeyboardInterrupt:
+        logger.info("Stopped serving %s", tenant)
+
+
+def _start_fork_server(context: object) -> None:
+    """Now rather than with the first run, which would wait for its imports."""
+    from multiprocessing.context import ForkServerContext  # noqa: PLC0415
+    from multiprocessing.forkserver import ensure_running  # noqa: PLC0415
+
+    if isinstance(context, ForkServerContext):
+        ensure_running()
+
+
+def main() -> None:
+    """Serve what the environment names; exits with the error's status and advice where it cannot."""
+    os.umask(0o077)
+    try:
+        for name in (SOCKET, TENANT):
+            if not os.environ.get(name):
+                raise CodeServerEnvironmentError(name=name)
+        path = Path(os.environ[SOCKET])
+        with exclusive_socket(path):
+            serve(path, os.environ[TENANT], definitions_module(os.environ.get(DEFINITIONS_MODULE)))
+    except NtroError as error:
+        sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The process a run is executed in: how it is started, and that it never outlives its code server.
+
+Dagster starts run workers as children of the code server by `multiprocessing`, fresh interpreters ("spawn") that import
+everything anew. `start_context()` gives the same with "forkserver": a clean helper process imports the tenant's
+definitions once (`tenant.warm`) and forks for each run.
+
+A worker whose server has gone is invisible to Dagster, and a second worker may take up its run. So it is killed with
+it, by SIGKILL: the database rolls back what was open, as after any crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
+
+START_METHOD = "NTRO_RUN_START_METHOD"
+PR_SET_PDEATHSIG = 1
+
+_IMPORTED_BY = os.getpid()  # in a forked worker: the fork server
+
+
+def die_with_parents() -> None:
+    """Arrange for SIGKILL when the code server dies, or the fork server between it and us."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    forked = os.getpid() != _IMPORTED_BY
+    if forked and sys.platform == "linux":
+        # Only for the fork server: the signal tells of the *thread* that made us, and a spawned worker is made by a
+        # thread of the code server's pool.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != _IMPORTED_BY:  # it died before we asked
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch() -> None:
+        wait([parent.sentinel])  # a pipe whose other end the code server holds
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="ntro-parent-watch", daemon=True).start()
+
+
+class ForkedRunWorker(ForkServerProcess):
+    def run(self) -> None:
+        die_with_parents()
+        super().run()
+
+
+class SpawnedRunWorker(SpawnProcess):
+    def run(self) -> None:
+        die_with_parents()
+        super().run()
+
+
+class _ForkServerContext(ForkServerContext):
+    Process = ForkedRunWorker
+
+
+class _SpawnContext(SpawnContext):
+    Process = SpawnedRunWorker
+
+
+def start_context() -> BaseContext:
+    """What the code server makes its run workers with: a fork server, or spawn where NTRO_RUN_START_METHOD says so."""
+    if os.environ.get(START_METHOD, "forkserver") == "spawn":
+        return _SpawnContext()
+    context = _ForkServerContext()
+    context.set_forkserver_preload(["ntro_dagster.tenant.warm"])
+    return context
