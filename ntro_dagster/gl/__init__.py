@@ -1,0 +1,1 @@
+"""The general ledger beside the subledgers: posting, once, and the trial balance."""

@@ -1,0 +1,24 @@
+"""Subledgers: typed rows, their lifecycle, and the handle that works on them (spec 8)."""
+
+from ntro_dagster.subledger.handle import SubledgerHandle, open  # noqa: A004
+from ntro_dagster.subledger.period import Period
+from ntro_dagster.subledger.proposals import BillProposal, JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.registry import register_type
+from ntro_dagster.subledger.row import CurrencyCode, Money, Row
+from ntro_dagster.subledger.status import IllegalTransitionError, SubledgerStatus, transition
+
+__all__ = [
+    "BillProposal",
+    "CurrencyCode",
+    "IllegalTransitionError",
+    "JournalEntryLineItem",
+    "JournalProposal",
+    "Money",
+    "Period",
+    "Row",
+    "SubledgerHandle",
+    "SubledgerStatus",
+    "open",
+    "register_type",
+    "transition",
+]

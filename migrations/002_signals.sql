@@ -1,0 +1,81 @@
+-- What people decide. A signal is filed by the desk's role, applied by a run, never changed; the app role cannot file one,
+-- so no program can approve a row by itself.
+
+CREATE TABLE system.signals (
+    id         UUID PRIMARY KEY,
+    seq        BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE,
+    subledger  TEXT NOT NULL,
+    entity_id  UUID NOT NULL REFERENCES system.entities (id),
+    period     TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    kind       TEXT NOT NULL CHECK (kind IN ('approve', 'reject', 'exclude', 'edit', 'accept')),
+    payload    JSONB NOT NULL DEFAULT '{}',
+    reason     TEXT CHECK (kind = 'approve' OR length(trim(reason)) > 0),
+    filed_by   TEXT NOT NULL CHECK (length(trim(filed_by)) > 0),
+    filed_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    applied_at TIMESTAMPTZ,
+    run_id     UUID,
+    txid       XID8 NOT NULL DEFAULT pg_current_xact_id()
+);
+CREATE INDEX signals_waiting_idx ON system.signals (subledger, entity_id, period) WHERE applied_at IS NULL;
+
+-- The rows a signal speaks of, each with the digest of the content its author saw.
+CREATE TABLE system.signal_rows (
+    signal_id       UUID NOT NULL REFERENCES system.signals (id),
+    row_id          UUID NOT NULL,
+    content_digest  BYTEA NOT NULL,
+    outcome         TEXT CHECK (outcome IN ('APPLIED', 'REFUSED')),
+    code            TEXT,
+    PRIMARY KEY (signal_id, row_id)
+);
+
+GRANT SELECT ON system.signals, system.signal_rows TO ntro_app, ntro_desk, ntro_auditor;
+GRANT INSERT (id, subledger, entity_id, period, kind, payload, reason, filed_by) ON system.signals TO ntro_desk;
+GRANT INSERT (signal_id, row_id, content_digest) ON system.signal_rows TO ntro_desk;
+GRANT UPDATE (applied_at, run_id) ON system.signals TO ntro_app;
+GRANT UPDATE (outcome, code) ON system.signal_rows TO ntro_app;
+
+CREATE TRIGGER keep BEFORE DELETE OR TRUNCATE ON system.signals
+    FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('SIGNALS_ARE_KEPT');
+CREATE TRIGGER keep BEFORE DELETE OR TRUNCATE ON system.signal_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('SIGNALS_ARE_KEPT');
+
+CREATE FUNCTION system.refuse_signal_change() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM system.refuse(TG_ARGV[0], format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME));
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER applied_once BEFORE UPDATE ON system.signals
+    FOR EACH ROW WHEN (OLD.applied_at IS NOT NULL) EXECUTE FUNCTION system.refuse_signal_change('SIGNAL_ALREADY_APPLIED');
+CREATE TRIGGER decided_once BEFORE UPDATE ON system.signal_rows
+    FOR EACH ROW WHEN (OLD.outcome IS NOT NULL) EXECUTE FUNCTION system.refuse_signal_change('SIGNAL_ALREADY_APPLIED');
+
+-- A signal's rows are filed with it, in one transaction: nobody adds a row to a decision later.
+CREATE FUNCTION system.check_signal_rows() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    IF EXISTS (SELECT FROM new_rows n JOIN system.signals s ON s.id = n.signal_id
+               WHERE s.txid <> pg_current_xact_id()) THEN
+        PERFORM system.refuse('SIGNAL_IS_SEALED', 'rows added to a signal of an earlier transaction');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sealed AFTER INSERT ON system.signal_rows REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION system.check_signal_rows();
+
+-- A refused attempt leaves its record too: one per refused row of the signal.
+CREATE FUNCTION system.record_refusals(signal UUID, run UUID) RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog AS $$
+DECLARE
+    change BIGINT;
+BEGIN
+    IF EXISTS (SELECT FROM system.signal_rows WHERE signal_id = signal AND outcome = 'REFUSED') THEN
+        INSERT INTO system.changes (subledger, actor, actor_kind, reason, run_id, signal_id)
+        SELECT subledger, filed_by, 'person', reason, run, id FROM system.signals
+         WHERE id = signal AND applied_at IS NULL RETURNING id INTO STRICT change;
+        INSERT INTO system.history (change_id, row_id, action, before, code)
+        SELECT change, row_id, 'REFUSED', content_digest, code FROM system.signal_rows
+         WHERE signal_id = signal AND outcome = 'REFUSED';
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION system.record_refusals(UUID, UUID) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION system.record_refusals(UUID, UUID) TO ntro_app;

@@ -1,0 +1,50 @@
+-- What came in, exactly as it came: documents by content, one record per data row, raw.
+
+CREATE TABLE ingest.submitted_documents (
+    id            UUID PRIMARY KEY,
+    sha256        BYTEA NOT NULL UNIQUE CHECK (length(sha256) = 32),
+    name          TEXT NOT NULL,
+    bytes         BIGINT NOT NULL,
+    source        TEXT NOT NULL,
+    period        TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    layout        JSONB NOT NULL,
+    records       BIGINT NOT NULL,
+    findings      JSONB NOT NULL DEFAULT '[]',
+    submitted_by  TEXT NOT NULL,
+    submitted_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CREATE TABLE ingest.submitted_records (
+    id           UUID PRIMARY KEY,
+    document_id  UUID NOT NULL REFERENCES ingest.submitted_documents (id),
+    line         BIGINT NOT NULL CHECK (line > 0),
+    entity_id    UUID REFERENCES system.entities (id),
+    period       TEXT NOT NULL,
+    raw          JSONB NOT NULL,
+    findings     JSONB,
+    UNIQUE (document_id, line),
+    CHECK (entity_id IS NOT NULL OR findings IS NOT NULL)
+);
+CREATE INDEX submitted_records_partition_idx ON ingest.submitted_records (entity_id, period);
+
+-- Which partitions a document feeds; `staged_at` is set by the run that turned its records into rows.
+CREATE TABLE ingest.intake (
+    document_id  UUID NOT NULL REFERENCES ingest.submitted_documents (id),
+    entity_id    UUID NOT NULL REFERENCES system.entities (id),
+    period       TEXT NOT NULL,
+    records      BIGINT NOT NULL,
+    staged_at    TIMESTAMPTZ,
+    run_id       UUID,
+    PRIMARY KEY (document_id, entity_id)
+);
+CREATE INDEX intake_waiting_idx ON ingest.intake (entity_id, period) WHERE staged_at IS NULL;
+CREATE INDEX intake_partition_idx ON ingest.intake (entity_id, period);
+
+GRANT SELECT ON ALL TABLES IN SCHEMA ingest TO ntro_app, ntro_desk, ntro_auditor;
+GRANT INSERT ON ALL TABLES IN SCHEMA ingest TO ntro_app;
+GRANT UPDATE (staged_at, run_id) ON ingest.intake TO ntro_app;
+
+CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ingest.submitted_documents
+    FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('DOCUMENTS_ARE_IMMUTABLE');
+CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ingest.submitted_records
+    FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('DOCUMENTS_ARE_IMMUTABLE');

@@ -1,0 +1,91 @@
+"""The trial balance of an entity and period, and the record that it was drawn up."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalanceLine:
+    """Movements of one account in the period, in one currency, and the balance carried forward up to its end
+    (debit minus credit)."""
+
+    account_code: str
+    account_name: str
+    account_type: str
+    currency: str
+    debit: Decimal
+    credit: Decimal
+    balance: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalance:
+    entity_id: UUID
+    period: str
+    lines: tuple[TrialBalanceLine, ...]
+
+    def totals(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """Per currency: sum of debits, sum of credits."""
+        totals: dict[str, tuple[Decimal, Decimal]] = {}
+        for line in self.lines:
+            debit, credit = totals.get(line.currency, (Decimal(0), Decimal(0)))
+            totals[line.currency] = (debit + line.debit, credit + line.credit)
+        return totals
+
+    @property
+    def balanced(self) -> bool:
+        return all(debit == credit for debit, credit in self.totals().values())
+
+    def digest(self, salt: bytes) -> str:
+        """Fingerprint keyed with a secret of the tenant: 32 hex digits."""
+        text = "\n".join(f"{x.account_code}|{x.currency}|{x.debit}|{x.credit}|{x.balance}" for x in self.lines)
+        return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+async def trial_balance(database: TenantDatabase, *, entity_id: UUID, period: str) -> TrialBalance:
+    """From the general ledger as it stands now; accounts that never moved are left out."""
+    rows = await database.fetch(
+        """SELECT account_code, account_name, account_type, currency,
+                  coalesce(sum(debit) FILTER (WHERE period = %(period)s), 0) AS debit,
+                  coalesce(sum(credit) FILTER (WHERE period = %(period)s), 0) AS credit,
+                  sum(debit) - sum(credit) AS balance
+             FROM ledgers.trial_balance WHERE entity_id = %(entity)s AND period <= %(period)s
+            GROUP BY 1, 2, 3, 4 ORDER BY 4, 1""",
+        {"entity": entity_id, "period": period},
+    )
+    return TrialBalance(entity_id, period, tuple(TrialBalanceLine(**row) for row in rows))
+
+
+async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run_id: UUID, salt: bytes) -> TrialBalance:
+    """The trial balance, with a record that it was drawn up and of how far the subledgers had come."""
+    async with database.transaction(Actor.run(run_id)):
+        # Locked first: a change that comes after the balance was read is not covered by it.
+        reached = await database.fetch(
+            "SELECT subledger, last_change FROM system.partition_activity WHERE entity_id = %s AND period = %s FOR UPDATE",
+            [entity_id, period],
+        )
+        balance = await trial_balance(database, entity_id=entity_id, period=period)
+        await database.execute(
+            """INSERT INTO ledgers.closes (entity_id, period, last_change, journals, digest, run_id)
+               SELECT %(entity)s, %(period)s, %(reached)s, count(*), %(digest)s, %(run)s
+                 FROM ledgers.journals WHERE entity_id = %(entity)s AND period = %(period)s""",
+            {
+                "entity": entity_id,
+                "period": period,
+                "reached": max((row["last_change"] for row in reached), default=0),
+                "digest": bytes.fromhex(balance.digest(salt)),
+                "run": run_id,
+            },
+        )
+        await database.execute(
+            "UPDATE system.partition_activity SET closed_change = last_change WHERE entity_id = %s AND period = %s",
+            [entity_id, period],
+        )
+    return balance

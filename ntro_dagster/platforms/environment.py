@@ -1,0 +1,34 @@
+"""The one tenant that this process works for, bound by its environment at start and never changed."""
+
+from __future__ import annotations
+
+import os
+
+from ntro_dagster.errors import UsageError
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+
+
+class TenantNotBoundError(UsageError):
+    code = "TENANT_NOT_BOUND"
+    summary = "this process is not bound to that tenant"
+    detail = "this process works for {bound}, not for {asked}"
+    mend = "start it through `ntro up`, which gives each tenant's process its own environment"
+
+
+def bound_tenant() -> str:
+    """Slug of the tenant in NTRO_TENANT. Raises `TenantNotBoundError`."""
+    slug = os.environ.get("NTRO_TENANT")
+    if not slug:
+        raise TenantNotBoundError(bound="no tenant", asked="any")
+    return slug
+
+
+def database_from_environment(tenant_slug: str | None = None) -> TenantDatabase:
+    """The tenant's database as the app role, from NTRO_PLATFORM_URL."""
+    bound = bound_tenant()
+    if tenant_slug not in {None, bound}:
+        raise TenantNotBoundError(bound=bound, asked=tenant_slug)
+    url = os.environ.get("NTRO_PLATFORM_URL")
+    if not url:
+        raise TenantNotBoundError(bound="a tenant without a database address", asked=bound)
+    return TenantDatabase(url)

@@ -1,0 +1,130 @@
+"""Applies `NNN_name.sql` files, in filename order, one transaction each, exactly once.
+
+Refused: a file that changed after it ran, one that vanished, a number below the last one applied, two files of one
+number. Why our own: the libraries for it do not notice an edited file (docs/decisions/003-migrations.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from ntro_dagster.bundles import Bundle
+from ntro_dagster.errors import TransientError, UsageError
+
+_FILE = re.compile(r"^(\d{3})_[a-z0-9_]+\.sql$")
+_LOCK = 0x6E74726F
+_LOCK_PATIENCE_S = 60.0
+_LOCK_POLL_S = 0.1
+
+
+class MigrationRefusedError(UsageError):
+    code = "MIGRATION_REFUSED"
+    summary = "the migrations do not fit what the database has seen"
+    detail = "migration {file}: {why}"
+    mend = "restore the file as it was; put changes into a new file with the next number"
+
+
+class MigrationFailedError(UsageError):
+    code = "MIGRATION_FAILED"
+    summary = "a migration failed and was rolled back"
+    detail = "migration {file} failed: {why}"
+    mend = "correct the file and deploy again; the database is as it was before this file"
+
+
+class MigrationsBusyError(TransientError):
+    code = "MIGRATIONS_BUSY"
+    summary = "another process is migrating this database"
+    mend = "wait for it to end and try again"
+
+
+def checksum(text: str) -> str:
+    """SHA-256 over the text with LF line ends."""
+    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+def migration_files(folder: Path) -> list[Path]:
+    """The folder's migrations in order. Raises `MigrationRefusedError` for a bad name or a number used twice."""
+    files = sorted(folder.glob("*.sql"))
+    numbers: dict[str, str] = {}
+    for file in files:
+        match = _FILE.match(file.name)
+        if not match:
+            raise MigrationRefusedError(file=file.name, why="the name must look like 007_what_it_does.sql")
+        if match[1] in numbers:
+            raise MigrationRefusedError(file=file.name, why=f"the number is also that of {numbers[match[1]]}")
+        numbers[match[1]] = file.name
+    return files
+
+
+@contextmanager
+def _exclusive(connection: psycopg.Connection) -> Iterator[None]:
+    # Polling, not waiting: a waiting lock would deadlock with CREATE INDEX CONCURRENTLY in the holder.
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while not connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone()[0]:  # type: ignore[index]
+        if time.monotonic() > deadline:
+            raise MigrationsBusyError
+        time.sleep(_LOCK_POLL_S)
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def migrate(dsn: str, bundle: Bundle) -> list[str]:
+    """Apply what is missing of a bundle's migrations; returns the names of the files applied.
+
+    Args:
+        dsn: libpq URL of the database, as its owner.
+
+    Raises: `MigrationRefusedError`, `MigrationFailedError`, `MigrationsBusyError`.
+    """
+    files = migration_files(bundle.migrations)
+    owner = bundle.slug or "platform"
+    with psycopg.connect(dsn, autocommit=True) as connection, _exclusive(connection):
+        connection.execute("CREATE SCHEMA IF NOT EXISTS system")
+        connection.execute(
+            """CREATE TABLE IF NOT EXISTS system.schema_migrations (
+                   bundle TEXT, name TEXT, checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+                   milliseconds BIGINT NOT NULL, PRIMARY KEY (bundle, name))"""
+        )
+        applied: dict[str, str] = dict(
+            connection.execute(
+                "SELECT name, checksum FROM system.schema_migrations WHERE bundle = %s ORDER BY name", [owner]
+            ).fetchall()
+        )
+        _check(files, applied)
+        return [_apply(connection, owner, file) for file in files if file.name not in applied]
+
+
+def _check(files: list[Path], applied: dict[str, str]) -> None:
+    names = {file.name for file in files}
+    for name in applied:
+        if name not in names:
+            raise MigrationRefusedError(file=name, why="it ran on this database but is gone")
+    for file in files:
+        if file.name in applied and applied[file.name] != checksum(file.read_text()):
+            raise MigrationRefusedError(file=file.name, why="it was edited after it ran")
+        if file.name not in applied and applied and file.name < max(applied):
+            raise MigrationRefusedError(file=file.name, why=f"it comes before {max(applied)}, which already ran")
+
+
+def _apply(connection: psycopg.Connection, owner: str, file: Path) -> str:
+    text = file.read_text()
+    started = time.monotonic()
+    try:
+        with connection.transaction():
+            connection.execute(text)  # type: ignore[call-overload]
+            connection.execute(
+                "INSERT INTO system.schema_migrations (bundle, name, checksum, milliseconds) VALUES (%s, %s, %s, %s)",
+                [owner, file.name, checksum(text), round((time.monotonic() - started) * 1000)],
+            )
+    except psycopg.Error as error:
+        raise MigrationFailedError(file=file.name, why=str(error)) from error
+    return file.name

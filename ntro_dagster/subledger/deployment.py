@@ -1,0 +1,53 @@
+"""Brings a tenant's database up to what bundles declare: migrations, then lifecycle and history for every type."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from ntro_dagster.bundles import Bundle
+from ntro_dagster.errors import UsageError
+from ntro_dagster.platforms.migrations import migrate
+from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
+
+
+class TableDriftError(UsageError):
+    code = "TABLE_DRIFT"
+    summary = "a row type and its table do not have the same columns"
+    detail = "subledger {name}: only in the type: {only_type}; only in the table: {only_table}"
+    mend = "add a migration that brings the table in line with the type, or correct the type"
+
+
+def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
+    """Migrate and attach, as the database's owner. Returns the migrations applied. Running it again changes nothing.
+
+    Raises: `TableDriftError`, and what `migrate` raises.
+    """
+    applied = [name for bundle in bundles for name in migrate(owner_dsn, bundle)]
+    load_types(*bundles)
+    slugs = {bundle.slug for bundle in bundles}
+    with psycopg.connect(owner_dsn) as connection:
+        for kind in subledger_types():
+            if kind.owner_runbook in slugs:
+                _attach(connection, kind)
+    return applied
+
+
+def _attach(connection: psycopg.Connection, kind: SubledgerType) -> None:
+    columns = {
+        row[0]
+        for row in connection.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'ledgers' AND table_name = %s", [kind.name]
+        )
+    }
+    fields = set(kind.model.model_fields)
+    if columns != fields:
+        raise TableDriftError(
+            name=kind.name,
+            only_type=", ".join(sorted(fields - columns)) or "nothing",
+            only_table=", ".join(sorted(columns - fields)) or "nothing",
+        )
+    connection.execute(
+        "SELECT system.attach_subledger(%s, %s, %s)",
+        [kind.name, list(kind.model.content_fields()), Jsonb(kind.model.lifecycle.as_json())],
+    )

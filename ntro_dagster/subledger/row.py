@@ -1,0 +1,87 @@
+"""`Row`: what every subledger row has (spec 8.3), and the loose-on-NEEDS_ATTENTION contract (spec 8.5)."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ntro_dagster.subledger.period import Period
+from ntro_dagster.subledger.status import Lifecycle, SubledgerStatus
+
+Money = Annotated[Decimal, Field(max_digits=38, decimal_places=9, allow_inf_nan=False)]
+"""An amount in the row's currency. Never a float; more than nine decimals are refused, never rounded."""
+
+CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217."""
+
+ROW_NAMESPACE = uuid.UUID("7d0f1c5e-9f5d-5b0a-8a43-6f6a1f6c2f10")
+
+PLATFORM_FIELDS = frozenset(
+    """id entity_id period task_id status source_ref validation_errors raw_payload created_at updated_at
+    made_by approved_by approved_at posted_to_gl posted_journal_ref""".split()
+)
+"""Fields that the platform writes. Everything else is content: reviewed by people, frozen by approval."""
+
+
+def row_id(entity_id: uuid.UUID, period: str, subledger: str, source_ref: str) -> uuid.UUID:
+    """The same source always makes the same row, so that a re-run never duplicates."""
+    return uuid.uuid5(ROW_NAMESPACE, f"{entity_id}/{period}/{subledger}/{source_ref}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Row(BaseModel):
+    """Base of every subledger type.
+
+    Fields that a complete row must have are typed Optional, so that a broken row can still be kept: list them in
+    `required`, and their presence is asked for in every status but NEEDS_ATTENTION and REJECTED.
+
+    Attributes:
+        made_by: the person who last changed the content or accepted the row as it is; None where only runs did.
+        approved_by: the person who approved it. Never the same as `made_by`: the database refuses it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    required: ClassVar[tuple[str, ...]] = ()
+    lifecycle: ClassVar[Lifecycle] = SubledgerStatus.lifecycle
+
+    id: uuid.UUID = Field(default_factory=uuid.uuid4)
+    entity_id: uuid.UUID
+    period: Period
+    task_id: uuid.UUID
+    status: SubledgerStatus = SubledgerStatus.PENDING
+    source_ref: str | None = None
+    validation_errors: list[dict[str, Any]] | None = None
+    raw_payload: dict[str, Any] | None = None
+    created_at: datetime = Field(default_factory=_now)
+    updated_at: datetime = Field(default_factory=_now)
+    made_by: str | None = None
+    approved_by: str | None = None
+
+    @classmethod
+    @cache
+    def content_fields(cls) -> tuple[str, ...]:
+        """The fields that the digest of a row covers."""
+        return tuple(name for name in cls.model_fields if name not in PLATFORM_FIELDS)
+
+    @property
+    def loose(self) -> bool:
+        """Whether the row may be incomplete: it waits for a person, or was turned down."""
+        return self.status in {SubledgerStatus.NEEDS_ATTENTION, SubledgerStatus.REJECTED}
+
+    @model_validator(mode="after")
+    def _strict_fields_present_when_not_needs_attention(self) -> Self:
+        if not self.loose:
+            missing = [name for name in self.required if getattr(self, name) in (None, "", [])]
+            if missing:
+                raise PydanticCustomError("required_missing", "missing: {fields}", {"fields": ", ".join(missing)})
+        return self

@@ -1,0 +1,75 @@
+"""Journal proposals: one journal a row, reviewed before it is posted (spec 8.7)."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ntro_dagster.subledger.period import last_day
+from ntro_dagster.subledger.proposals import JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.registry import register_type
+from ntro_dagster.subledger.row import CurrencyCode, Row
+
+
+def _side(line: dict[str, Any], name: str) -> Decimal:
+    try:
+        return Decimal(str(line.get(name) or 0))
+    except InvalidOperation:
+        raise PydanticCustomError("line_amount_unreadable", "a line's {side} is not a number", {"side": name}) from None
+
+
+@register_type("journal_proposals")
+class JournalProposalRow(Row):
+    """Lines are kept loose here, as `{account_code, description, debit, credit, tax_code?}`; strict at the hand-off."""
+
+    required: ClassVar[tuple[str, ...]] = ("lines",)
+    editable: ClassVar[tuple[str, ...]] = ("description", "posting_date", "currency", "lines")
+
+    description: str | None = None
+    posting_date: date | None = None
+    currency: CurrencyCode | None = None
+    lines: list[dict[str, Any]] = Field(default_factory=list)
+    approved_at: datetime | None = None
+    posted_to_gl: bool = False
+    posted_journal_ref: str | None = None
+
+    @model_validator(mode="after")
+    def _lines_make_a_journal(self) -> Self:
+        if self.loose:
+            return self
+        difference = Decimal(0)
+        for line in self.lines:
+            debit, credit = _side(line, "debit"), _side(line, "credit")
+            if not line.get("account_code"):
+                raise PydanticCustomError("line_without_account", "every line needs an account_code")
+            if debit < 0 or credit < 0 or (debit > 0) == (credit > 0):
+                raise PydanticCustomError("line_sides", "every line has exactly one of debit and credit above zero")
+            difference += debit - credit
+        if difference != 0:
+            raise PydanticCustomError("unbalanced", "debits and credits differ")
+        return self
+
+    @classmethod
+    def propose_for_gl(cls, row: JournalProposalRow, *, currency: str) -> JournalProposal:
+        """The journal for an approved row; `currency` is the entity's, used where the row names none."""
+        return JournalProposal(
+            external_id=f"journal_proposals:{row.id}",
+            row_id=row.id,
+            posting_date=row.posting_date or last_day(row.period),
+            description=row.description or "Journal",
+            currency=row.currency or currency,
+            lines=tuple(
+                JournalEntryLineItem(
+                    account_code=line["account_code"],
+                    description=line.get("description"),
+                    debit=_side(line, "debit"),
+                    credit=_side(line, "credit"),
+                    tax_code=line.get("tax_code"),
+                )
+                for line in row.lines
+            ),
+        )
