@@ -1,0 +1,213 @@
+"""Runs through the queue of a real instance, on a real code server: they succeed, and killed ones do not hang."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import psycopg
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster_graphql import DagsterGraphQLClient
+
+from ntro_dagster.boundary.storage import prepare_instance
+from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
+from ntro_dagster.host.home import Home
+from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.supervision import ProcessSpec, Supervisor
+from ntro_dagster.platforms.postgres.server import PostgresServer
+
+T = TypeVar("T")
+BIN = Path(sys.executable).parent
+NOTICED_WITHIN = 20.0  # seconds from the kill to FAILURE
+
+
+def wait_for(look: Callable[[], T], seconds: float = 60.0) -> T:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "deadline passed"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Host:
+    home: Home
+    supervisor: Supervisor
+    instance: DagsterInstance
+    client: DagsterGraphQLClient
+    url: str
+    database: str
+
+    def submit(self, job: str) -> str:
+        return self.client.submit_job_execution(job, repository_location_name="acme")
+
+    def status(self, run_id: str) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run
+        return run.status
+
+    def await_status(self, run_id: str, wanted: DagsterRunStatus, seconds: float = 60.0) -> None:
+        wait_for(lambda: self.status(run_id) is wanted, seconds)
+
+    def worker(self, run_id: str) -> psutil.Process:
+        note = self.home.run / run_id
+        return psutil.Process(int(wait_for(lambda: note.exists() and note.read_text())))
+
+    def code_server(self) -> psutil.Process:
+        pid = next(status.pid for status in self.supervisor.status() if status.name == "tenant-acme")
+        return psutil.Process(pid)
+
+    def await_code_server(self) -> None:
+        wait_for(lambda: reload_workspace(self.url).get("acme"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def code_server(home: Home, url: str, slug: str, **more: str) -> ProcessSpec:
+    tenant = home.tenant(slug)
+    tenant.create()
+    environment = {
+        "DAGSTER_HOME": str(home.dagster),
+        "NTRO_INSTANCE_URL": url,
+        "NTRO_TENANT": slug,
+        "NTRO_SOCKET": str(tenant.socket),
+        "NTRO_DEFINITIONS_MODULE": "stub_tenant",
+        "PYTHONPATH": str(Path(__file__).parent),
+        "STUB_DIRECTORY": str(home.run),
+    }
+    write_environment(tenant.process_env, environment | more)
+    argv = [sys.executable, "-m", "ntro_dagster.tenant.code_server"]
+    return ProcessSpec(f"tenant-{slug}", argv, tenant.process_env, tenant.logs / "code_server.log")
+
+
+@pytest.fixture(scope="module", params=["forkserver", "spawn"])
+def host(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    home = Home(tmp_path_factory.mktemp(request.param) / ".ntro")
+    port = free_port()
+    home.create(webserver_port=port)
+    name = f"instance_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    url = postgres_server.admin_dsn(name)
+    prepare_instance(url)
+    write_instance(home)
+    write_workspace(home, ["acme"])
+    specs = [code_server(home, url, "acme", NTRO_RUN_START_METHOD=request.param)]
+    for process, argv in (
+        ("daemon", [BIN / "dagster-daemon", "run", "-w", home.workspace_file]),
+        ("webserver", [BIN / "dagster-webserver", "-h", "127.0.0.1", "-p", port, "-w", home.workspace_file]),
+    ):
+        environment = home.process_env(process)
+        write_environment(environment, {"DAGSTER_HOME": str(home.dagster), "NTRO_INSTANCE_URL": url})
+        specs.append(ProcessSpec(process, [str(word) for word in argv], environment, home.logs / f"{process}.log"))
+    supervisor = Supervisor(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NTRO_INSTANCE_URL", url)
+        try:
+            supervisor.start(specs)
+            web = f"http://127.0.0.1:{port}"
+
+            def serving() -> bool:
+                try:
+                    return reload_workspace(web).get("acme", False)
+                except ReloadError:
+                    return False
+
+            wait_for(serving)
+            client = DagsterGraphQLClient("127.0.0.1", port_number=port)
+            with DagsterInstance.from_config(str(home.dagster)) as instance:
+                yield Host(home, supervisor, instance, client, web, url)
+        finally:
+            supervisor.stop()
+
+
+def test_runs_succeed(host: Host) -> None:
+    runs = [host.submit("quick_job") for _ in range(3)]
+    for run_id in runs:
+        host.await_status(run_id, DagsterRunStatus.SUCCESS)
+
+
+def test_killed_worker_fails_its_run(host: Host) -> None:
+    run_id = host.submit("slow_job")
+    host.worker(run_id).kill()
+    host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)
+
+
+def test_killed_code_server_takes_its_workers_along_and_comes_back(host: Host) -> None:
+    run_id = host.submit("slow_job")
+    worker, server = host.worker(run_id), host.code_server()
+    host.await_status(run_id, DagsterRunStatus.STARTED)
+    server.kill()
+    wait_for(lambda: not worker.is_running(), 5.0)
+    host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)
+    # and the next run works, on a new server that took over the dead one's socket
+    host.await_code_server()
+    again = host.submit("quick_job")
+    host.await_status(again, DagsterRunStatus.SUCCESS)
+
+
+def test_killed_fork_server_takes_its_workers_along(host: Host) -> None:
+    run_id = host.submit("slow_job")
+    worker = host.worker(run_id)
+    parent = worker.parent()
+    assert parent
+    if parent == host.code_server():
+        host.instance.run_launcher.terminate(run_id)
+        pytest.skip("spawn: there is no fork server")
+    parent.kill()
+    wait_for(lambda: not worker.is_running(), 5.0)
+    host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)
+    again = host.submit("quick_job")
+    host.await_status(again, DagsterRunStatus.SUCCESS)
+
+
+def test_cancelled_run_is_cancelled(host: Host) -> None:
+    run_id = host.submit("slow_job")
+    host.worker(run_id)
+    assert host.instance.run_launcher.terminate(run_id)
+    host.await_status(run_id, DagsterRunStatus.CANCELED)
+
+
+def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> None:
+    run_id = host.submit("slow_job")
+    worker = host.worker(run_id)
+    host.supervisor.restart("tenant-acme")
+    assert not worker.is_running()
+    assert host.status(run_id) is DagsterRunStatus.FAILURE
+    host.await_code_server()
+
+
+def test_tenant_added_while_running(host: Host) -> None:
+    host.supervisor.add(code_server(host.home, host.database, "beta"))
+    write_workspace(host.home, ["acme", "beta"])
+    wait_for(lambda: reload_workspace(host.url).get("beta"))
+    assert reload_workspace(host.url) == {"acme": True, "beta": True}
+    host.supervisor.remove("tenant-beta")
+    write_workspace(host.home, ["acme"])
+    assert reload_workspace(host.url) == {"acme": True}
+
+
+def test_second_code_server_is_refused(host: Host) -> None:
+    spec = code_server(host.home, host.database, "acme")
+    twin = replace(spec, name="twin", log=host.home.logs / "twin.log")
+    before = host.code_server()
+    host.supervisor.add(twin)
+    wait_for(lambda: twin.log.exists() and "SOCKET_TAKEN" in twin.log.read_text())
+    host.supervisor.remove("twin")
+    assert host.code_server() == before
+    run_id = host.submit("quick_job")
+    host.await_status(run_id, DagsterRunStatus.SUCCESS)
