@@ -297,6 +297,26 @@ def test_root_drops_to_a_lower_user(server: PostgresServer) -> None:
 
 
 @root_only
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_root_of_a_container_finds_its_server(server: PostgresServer) -> None:
+    """Docker's root lacks CAP_SYS_PTRACE, so it cannot look into processes of other users."""
+    code = """if True:
+        import sys, pathlib
+        from ntro_dagster.platforms.postgres.server import PostgresServer
+        PostgresServer(pathlib.Path(sys.argv[1])).start()
+        again = PostgresServer(pathlib.Path(sys.argv[1]))
+        postmaster = again.postmaster()
+        try:
+            pathlib.Path(f"/proc/{postmaster.pid}/cwd").readlink()
+        except PermissionError:
+            again.stop()
+        assert not again.is_ready() and not postmaster.is_running()
+    """
+    without = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+    subprocess.run([*without, sys.executable, "-c", code, server.directory], check=True)
+
+
+@root_only
 def test_works_for_an_ordinary_user(place: Path) -> None:
     user = pwd.getpwnam("nobody")
     directory = place / "theirs"

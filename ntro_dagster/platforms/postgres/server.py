@@ -135,7 +135,7 @@ class PostgresServer(Cluster):
         """The server's main process, if it is alive and works on this cluster."""
         process = self._recorded_process()
         with suppress(psutil.Error):
-            if process and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == self.data:
+            if process and str(self.data) in process.cmdline():  # a zombie has none
                 return process
         return None
 
@@ -198,9 +198,15 @@ class PostgresServer(Cluster):
         process = self._recorded_process()
         with suppress(psutil.Error):
             if process and process.status() == psutil.STATUS_ZOMBIE:
-                directories = {other.info["cwd"] for other in psutil.process_iter(["cwd"])}
-                if str(self.data) not in directories:
+                others = psutil.process_iter(["name", "status", "cwd"])
+                if not any(self._may_be_a_server_process(other) for other in others):
                     (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _may_be_a_server_process(self, process: psutil.Process) -> bool:
+        """In a container even root may not see where another user's process works: then the answer is yes."""
+        seen = process.info
+        alive = seen["name"] == "postgres" and seen["status"] != psutil.STATUS_ZOMBIE
+        return alive and (not seen["cwd"] or Path(seen["cwd"]) == self.data)
 
     def _child_process(self) -> psutil.Process | None:
         if self._child is None or self._child.poll() is not None:
