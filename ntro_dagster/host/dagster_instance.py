@@ -16,7 +16,7 @@ from ntro_dagster.errors import TransientError
 from ntro_dagster.host.home import Home, TenantHome, write_private
 
 INSTANCE_URL = "NTRO_INSTANCE_URL"
-UNIT_TAG = "ntro/unit"  # `tenant:entity:period`; two runs of one unit never run at once
+UNIT_TAG = "dagster/partition"  # two runs of one entity and period never run at once, whoever launched them
 
 HEADER = "# Written by ntro at every start: changes here are lost.\n"
 RELOAD = """

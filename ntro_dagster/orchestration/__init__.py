@@ -1,0 +1,1 @@
+"""Dagster made of our words."""

@@ -70,9 +70,7 @@ class SubledgerHandle:
         self, payloads: AsyncIterable[Payload | Mapping[str, Any]] | Iterable[Payload | Mapping[str, Any]], *, period: str
     ) -> Staged:
         """Validate and merge payloads: see `ntro_dagster.subledger.staging`."""
-        stager = Stager(
-            self.database, self.kind, entity_id=self.entity_id, period=period, task_id=self.task_id
-        )
+        stager = Stager(self.database, self.kind, entity_id=self.entity_id, period=period, task_id=self.task_id)
         async with self.database.transaction(self._actor):
             return await stager.stage(payloads)
 
@@ -124,7 +122,12 @@ class SubledgerHandle:
                 sql.SQL("UPDATE {} SET {}, task_id = %s, updated_at = now() WHERE entity_id = %s AND id = ANY(%s)").format(
                     self._table, assign
                 ),
-                [*(Jsonb(jsonable(value)) if isinstance(value, dict | list) else value for value in values.values()), self.task_id, self.entity_id, list(ids)],
+                [
+                    *(Jsonb(jsonable(value)) if isinstance(value, dict | list) else value for value in values.values()),
+                    self.task_id,
+                    self.entity_id,
+                    list(ids),
+                ],
             )
 
     async def transition(
@@ -142,14 +145,23 @@ class SubledgerHandle:
                     "UPDATE {} SET status = %(to)s, task_id = %(task)s, updated_at = now(){} "
                     "WHERE entity_id = %(entity)s AND status = %(from)s AND id = ANY(%(ids)s)"
                 ).format(self._table, stamp),
-                {"to": to_status, "from": from_status, "task": self.task_id, "entity": self.entity_id, "ids": list(ids), "by": approved_by},
+                {
+                    "to": to_status,
+                    "from": from_status,
+                    "task": self.task_id,
+                    "entity": self.entity_id,
+                    "ids": list(ids),
+                    "by": approved_by,
+                },
             )
 
     async def counts(self, *, period: str | None = None) -> dict[str, int]:
         """Rows by status; statuses without rows are left out."""
         where, values = conditions({"entity_id": self.entity_id, "period": period})
         rows = await self.database.fetch(
-            sql.SQL("SELECT status, count(*) AS rows FROM {} WHERE {} GROUP BY status ORDER BY status").format(self._table, where),
+            sql.SQL("SELECT status, count(*) AS rows FROM {} WHERE {} GROUP BY status ORDER BY status").format(
+                self._table, where
+            ),
             values,
         )
         return {row["status"]: row["rows"] for row in rows}

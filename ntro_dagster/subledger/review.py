@@ -95,7 +95,9 @@ async def file_signal(
     table = sql.Identifier("ledgers", kind.name)
     async with desk.transaction():
         partitions = await desk.fetch(
-            sql.SQL("SELECT entity_id, period, count(*) AS rows FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 2, 1").format(table, where),
+            sql.SQL("SELECT entity_id, period, count(*) AS rows FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 2, 1").format(
+                table, where
+            ),
             parameters,
         )
         filed = [Filed(uuid4(), found["entity_id"], found["period"], found["rows"]) for found in partitions]

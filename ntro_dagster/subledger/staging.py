@@ -108,9 +108,7 @@ def jsonable(value: Any) -> Any:
 class Stager:
     """Validates payloads of one type for one entity, period and run, and merges them into the type's table."""
 
-    def __init__(
-        self, database: TenantDatabase, kind: SubledgerType, *, entity_id: UUID, period: str, task_id: UUID
-    ) -> None:
+    def __init__(self, database: TenantDatabase, kind: SubledgerType, *, entity_id: UUID, period: str, task_id: UUID) -> None:
         self._database = database
         self._kind = kind
         self._entity_id = entity_id
@@ -127,9 +125,9 @@ class Stager:
         staged = Staged()
         async with self._database.transaction():
             await self._database.execute(
-                sql.SQL(
-                    "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
-                ).format(sql.Identifier(f"stage_{self._kind.name}"), identifiers(self._columns), self._table)
+                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+                    sql.Identifier(f"stage_{self._kind.name}"), identifiers(self._columns), self._table
+                )
             )
             merging: asyncio.Task[tuple[int, int]] | None = None
             async for chunk in _chunks(payloads):
@@ -177,8 +175,7 @@ class Stager:
         findings.extend(
             {"code": "FIELD_UNKNOWN", "field": name, "message": "the type has no such field"}
             for name in values
-            if name not in self._content
-            and not any(finding.get("field") == name for finding in findings)
+            if name not in self._content and not any(finding.get("field") == name for finding in findings)
         )
         while True:
             try:

@@ -63,8 +63,7 @@ class Lifecycle:
             "editable": list(self.editable),
             "posted": self.posted,
             "edges": [
-                {"from": e["source"], "to": e["target"], "signal": e["signal"], "by_machine": e["by_machine"]}
-                for e in edges
+                {"from": e["source"], "to": e["target"], "signal": e["signal"], "by_machine": e["by_machine"]} for e in edges
             ],
         }
 

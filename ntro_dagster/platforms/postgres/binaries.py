@@ -133,9 +133,7 @@ def _version(directory: Path, user: pwd.struct_passwd | None = None) -> str | No
     """What `postgres --version` says when `user` runs it; None when it cannot be run."""
     command = [str(directory / "postgres"), "--version"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=30, **process_identity(user)
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, **process_identity(user))
     except (OSError, subprocess.SubprocessError):
         return None
     match = re.search(r"\d+(\.\d+)?", done.stdout)

@@ -89,9 +89,7 @@ class TenantDatabase:
         await self.connection()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -169,9 +167,7 @@ class TenantDatabase:
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
 
-    async def stream(
-        self, statement: str | sql.Composable, parameters: Any = None
-    ) -> AsyncIterator[list[dict[str, Any]]]:
+    async def stream(self, statement: str | sql.Composable, parameters: Any = None) -> AsyncIterator[list[dict[str, Any]]]:
         """The rows of a query of any size, in batches, from a cursor on the server."""
         async with self.transaction():
             connection = await self.connection()

@@ -43,9 +43,7 @@ class PostgresUnreachableError(TransientError):
     code = "POSTGRES_UNREACHABLE"
     summary = "no connection to PostgreSQL"
     detail = "no connection to PostgreSQL at {host}:{port}: {reason}"
-    mend = (
-        "Check that the server runs, that this machine may reach {host}:{port}, and the role and password in the URL."
-    )
+    mend = "Check that the server runs, that this machine may reach {host}:{port}, and the role and password in the URL."
 
 
 class AdminRightsError(NtroError):
@@ -213,16 +211,12 @@ def _as_owner(url: str, *statements: str) -> None:
 
 
 def _shut_shared_databases(admin: Admin) -> None:
-    still_open = (
-        "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND has_database_privilege('public', oid, 'CONNECT')"
-    )
+    still_open = "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND has_database_privilege('public', oid, 'CONNECT')"
     for (name,) in admin.execute(still_open, [list(SHARED_DATABASES)]).fetchall():
         admin.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(str(name))))
     if admin.execute(still_open, [list(SHARED_DATABASES)]).fetchone():
         # A managed service may keep these for itself. They hold nothing of ours, so this is no reason to stop.
-        logger.warning(
-            "the admin role may not close `postgres` or `template1` to other roles; both hold no client data"
-        )
+        logger.warning("the admin role may not close `postgres` or `template1` to other roles; both hold no client data")
 
 
 def _exists(admin: Admin, catalog: str, column: str, name: str) -> bool:
@@ -243,16 +237,13 @@ def _ensure_login(admin: Admin, role: str, *, limit: int, group: str | None = No
     password = secrets.token_urlsafe(32)
     verifier = admin.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     known = admin.execute(
-        "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls"
-        " FROM pg_roles WHERE rolname = %s",
+        "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE rolname = %s",
         [role],
     ).fetchone()
     if known and known[0]:
         raise NameTakenError(name=role, reason="it has rights that ntro gives to no role")
     # ALTER cannot name SUPERUSER and its like, even to deny them, unless the admin is a superuser.
-    verb, rights = (
-        ("ALTER", "") if known else ("CREATE", "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
-    )
+    verb, rights = ("ALTER", "") if known else ("CREATE", "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
     with admin.transaction():
         admin.execute(
             sql.SQL("{} ROLE {} LOGIN {} CONNECTION LIMIT {} PASSWORD {}").format(
@@ -264,9 +255,7 @@ def _ensure_login(admin: Admin, role: str, *, limit: int, group: str | None = No
     return password
 
 
-def _ensure_database(
-    admin: Admin, name: str, *, owner: str, members: Collection[str], temporary: Collection[str] = ()
-) -> None:
+def _ensure_database(admin: Admin, name: str, *, owner: str, members: Collection[str], temporary: Collection[str] = ()) -> None:
     """Database `name`: `owner` and `members` may connect, `temporary` may also create temporary tables, nobody else."""
     database = sql.Identifier(name)
     (superuser,) = admin.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() or (False,)

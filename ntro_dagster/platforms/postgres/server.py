@@ -139,13 +139,17 @@ class PostgresServer(Cluster):
                 return process
         return None
 
-    def _launch(self) -> None:
+    def check_port(self) -> None:
+        """Raises `PortTakenError` when something listens on our port; only to be asked while this server is down."""
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, self.port))
             except OSError:
                 raise PortTakenError(port=self.port, config=self.config) from None
+
+    def _launch(self) -> None:
+        self.check_port()
         self._clear_zombie()
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(

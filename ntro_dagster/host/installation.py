@@ -1,0 +1,274 @@
+"""One machine's ntro: its PostgreSQL, its workspace, its tenants, made and started from a home directory.
+
+Every step may be repeated: what is there stays, what a crash left undone is completed.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntro_dagster.boundary.storage import prepare_instance
+from ntro_dagster.errors import NtroError, TransientError
+from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
+from ntro_dagster.host.home import Home, Role, private_directory, write_private
+from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.orphans import until
+from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
+from ntro_dagster.platforms.postgres.roles import provision_workspace
+from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.workspace.registry import Registry
+
+POSTGRES_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 300, 500
+START_PATIENCE_S = 90.0
+PORT_SEARCH = 50
+
+Progress = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """No progress."""
+
+
+class ServicesSlowError(TransientError):
+    """Values: `waiting`, `seconds`, `logs`."""
+
+    code = "SERVICES_SLOW"
+    summary = "not every process answers yet"
+    detail = "still not answering after {seconds} s: {waiting}"
+    mend = "`ntro status` shows the processes; their output is in {logs}"
+
+
+class NotRunningError(NtroError):
+    """Values: `root`."""
+
+    code = "NOT_RUNNING"
+    summary = "this home's database does not answer"
+    detail = "nothing runs in {root}"
+    mend = "start it with `ntro up`"
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a person looks."""
+
+    dagster: str
+
+
+class Installation:
+    """What a home's processes are, and how they come up and go down."""
+
+    def __init__(self, home: Home, progress: Progress = quiet) -> None:
+        self.home = home
+        self.supervisor = Supervisor(home)
+        self._progress = progress
+
+    # -- addresses and credentials
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(dagster=f"http://127.0.0.1:{self.home.describe().webserver_port}")
+
+    @property
+    def external_postgres(self) -> Path:
+        """File with the admin URL of a PostgreSQL that is not ours to start; absent where the embedded one is used."""
+        return self.home.root / "credentials" / "postgres"
+
+    @property
+    def workspace_credential(self) -> Path:
+        return self.home.root / "credentials" / "workspace"
+
+    def admin_dsn(self) -> str:
+        if self.external_postgres.exists():
+            return self.external_postgres.read_text().strip()
+        return PostgresServer(self.home.postgres).admin_dsn()
+
+    def workspace_url(self) -> str:
+        """Raises `NotRunningError` where the home was never started."""
+        if not self.workspace_credential.exists():
+            raise NotRunningError(root=self.home.root)
+        return self.workspace_credential.read_text().strip()
+
+    def registry(self) -> Registry:
+        return Registry(self.workspace_url())
+
+    # -- up and down
+
+    def prepare(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
+        """The home, its PostgreSQL running, the workspace's database made: everything a tenant can be created in."""
+        made = self.home.description_file.exists()
+        self.home.create(webserver_port=webserver_port or (_free_port() if not made else 0))
+        private_directory(self.home.root / "credentials")
+        if postgres_url:
+            write_private(self.external_postgres, postgres_url + "\n")
+        if not self.external_postgres.exists():
+            self._start_postgres()
+        if not self.workspace_credential.exists():
+            self._progress("making the workspace's database")
+            write_private(self.workspace_credential, provision_workspace(self.admin_dsn()) + "\n")
+        url = self.workspace_url()
+        prepare_instance(url)
+        registry = self.registry()
+        registry.prepare()
+        registry.dispose()
+        write_instance(self.home)
+        self.write_workspace()
+
+    def _start_postgres(self) -> None:
+        server = PostgresServer(self.home.postgres)
+        self._progress("starting PostgreSQL")
+        server.initialise()
+        environment = self.home.process_env("postgres")
+        write_environment(environment, {})
+        user = server.run_as()
+        spec = ProcessSpec(
+            name="postgres",
+            argv=server.foreground_command(),
+            environment=environment,
+            log=self.home.logs / "postgres.log",
+            order=POSTGRES_ORDER,
+            start_seconds=2,
+            stop_signal="INT",
+            stop_seconds=60,
+            user=user.pw_name if isinstance(user, pwd.struct_passwd) else None,
+        )
+        if not self.supervisor.running():
+            server.check_port()
+        self.supervisor.start([spec])
+        if not server.is_ready(timeout=START_PATIENCE_S):
+            raise ServicesSlowError(waiting="postgres", seconds=round(START_PATIENCE_S), logs=self.home.logs)
+
+    def write_workspace(self) -> None:
+        """workspace.yaml, from the registry."""
+        registry = self.registry()
+        try:
+            write_workspace(self.home, [tenant.slug for tenant in registry.tenants()])
+        finally:
+            registry.dispose()
+
+    def start_services(self) -> None:
+        """Webserver, daemon and one code server per tenant; returns when they answer."""
+        registry = self.registry()
+        tenants = [tenant.slug for tenant in registry.tenants() if self.home.tenant(tenant.slug).process_env.exists()]
+        registry.dispose()
+        self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
+        for slug in tenants:
+            self.supervisor.add(self.tenant_process(slug))
+        if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
+            silent = [slug for slug in tenants if not _listens(self.home.tenant(slug).socket)]
+            raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
+        for spec in self._workspace_processes():
+            self.supervisor.add(spec)
+        port = self.home.describe().webserver_port
+        if not until(lambda: _answers(port), START_PATIENCE_S):
+            raise ServicesSlowError(waiting="webserver", seconds=round(START_PATIENCE_S), logs=self.home.logs)
+
+    def up(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
+        """Everything, from nothing or from where it stopped."""
+        with self.home.lock():
+            self.prepare(webserver_port=webserver_port, postgres_url=postgres_url)
+            self.start_services()
+
+    def down(self) -> None:
+        """Stop every process of the home; PostgreSQL last."""
+        self.home.describe()
+        with self.home.lock():
+            self.supervisor.stop()
+
+    def status(self) -> list[ProcessStatus]:
+        self.home.describe()
+        return self.supervisor.status()
+
+    def reload_locations(self) -> None:
+        """Have a running webserver see a new tenant. The daemon sees it by itself within a minute."""
+        if any(process.name == "webserver" and process.state == "RUNNING" for process in self.supervisor.status()):
+            reload_workspace(self.addresses.dagster)
+
+    # -- processes
+
+    def _workspace_processes(self) -> list[ProcessSpec]:
+        environment = {
+            "DAGSTER_HOME": str(self.home.dagster),
+            INSTANCE_URL: self.workspace_url(),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+        }
+        port = str(self.home.describe().webserver_port)
+        commands = {
+            "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", port, "-w", str(self.home.workspace_file)],
+            "daemon": ["dagster._daemon", "run", "-w", str(self.home.workspace_file)],
+        }
+        specs = []
+        for name, (module, *arguments) in commands.items():
+            write_environment(self.home.process_env(name), environment)
+            specs.append(
+                ProcessSpec(
+                    name=name,
+                    argv=[sys.executable, "-P", "-m", module, *arguments],
+                    environment=self.home.process_env(name),
+                    log=self.home.logs / f"{name}.log",
+                    order=WORKSPACE_ORDER,
+                )
+            )
+        return specs
+
+    def tenant_process(self, slug: str) -> ProcessSpec:
+        """The tenant's code server."""
+        tenant = self.home.tenant(slug)
+        return ProcessSpec(
+            name=f"tenant-{slug}",
+            argv=[sys.executable, "-P", "-m", "ntro_dagster.tenant.code_server"],
+            environment=tenant.process_env,
+            log=tenant.logs / "code_server.log",
+            order=TENANT_ORDER,
+        )
+
+
+def credential(home: Home, tenant: str, role: Role) -> str:
+    """The URL with which `role` reaches the tenant's database.
+
+    Raises: `NotRunningError` where the tenant was never provisioned in this home.
+    """
+    try:
+        return home.tenant(tenant).credential(role).read_text().strip()
+    except FileNotFoundError:
+        raise NotRunningError(root=home.root) from None
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port(first: int = 3000) -> int:
+    """The first free port from 3000 on, so that two homes on one machine do not meet."""
+    for port in range(first, first + PORT_SEARCH):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return first
+
+
+def default_actor() -> str:
+    """`user:<login>`, for whoever runs the command."""
+    return f"user:{pwd.getpwuid(os.getuid()).pw_name}"

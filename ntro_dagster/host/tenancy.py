@@ -1,0 +1,149 @@
+"""Tenants and entities, created across both planes: the registry knows slugs, the tenant's database knows names.
+
+The registry comes first, because it gives the id; every later step may be repeated, so `create` after a crash completes.
+"""
+
+from __future__ import annotations
+
+import csv
+import secrets
+from collections.abc import Sequence
+from importlib.resources import files
+
+import psycopg
+
+from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.errors import UsageError
+from ntro_dagster.host.dagster_instance import INSTANCE_URL
+from ntro_dagster.host.home import Role, write_private
+from ntro_dagster.host.installation import Installation, credential
+from ntro_dagster.host.launch import write_environment
+from ntro_dagster.orchestration.names import entities_set
+from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
+from ntro_dagster.subledger.deployment import deploy
+from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
+from ntro_dagster.workspace.registry import DataPlatform, Tenant, check_entity_slug
+
+
+class PlatformNotAvailableError(UsageError):
+    """Values: `platform`."""
+
+    code = "PLATFORM_NOT_AVAILABLE"
+    summary = "this data platform cannot be provisioned yet"
+    detail = "data platform {platform} cannot be provisioned yet"
+    mend = "use --data-platform managed-postgres"
+
+
+class EntityExistsError(UsageError):
+    """Values: `slug`, `tenant`."""
+
+    code = "ENTITY_EXISTS"
+    summary = "an entity of that name exists"
+    detail = "tenant {tenant} has an entity {slug} already"
+    mend = "choose another slug, or use the one that is there"
+
+
+def database_key(tenant: Tenant) -> str:
+    """Opaque: every role of the cluster can list the names of databases."""
+    return f"t_{tenant.id.hex[:12]}"
+
+
+def create_tenant(installation: Installation, slug: str, *, name: str, platform: DataPlatform = DataPlatform.POSTGRES) -> Tenant:
+    """Database, roles, schemas, process, code location. Raises `TenantExistsError`, `SlugError`, and what provisioning raises."""
+    if platform is not DataPlatform.POSTGRES:
+        raise PlatformNotAvailableError(platform=platform.value)
+    home = installation.home.tenant(slug)
+    registry = installation.registry()
+    try:
+        half_made = any(known.slug == slug for known in registry.tenants()) and not home.process_env.exists()
+        tenant = registry.tenant(slug) if half_made else registry.create_tenant(slug, platform)
+    finally:
+        registry.dispose()
+    home.create()
+    key = database_key(tenant)
+    urls = provision_database(installation.admin_dsn(), key=key)
+    instance = provision_instance_role(installation.admin_dsn(), key)
+    for role, url in {
+        Role.OWNER: urls.owner,
+        Role.APP: urls.app,
+        Role.DESK: urls.desk,
+        Role.AUDITOR: urls.auditor,
+        Role.INSTANCE: instance,
+    }.items():
+        write_private(home.credential(role), url + "\n")
+    deploy(urls.owner, platform_bundle(), *runbook_bundles())
+    _introduce(urls.owner, tenant, name)
+    write_environment(
+        home.process_env,
+        {
+            "NTRO_TENANT": slug,
+            "NTRO_SOCKET": str(home.socket),
+            "NTRO_PLATFORM_URL": urls.app,
+            "NTRO_DOCUMENTS": str(home.documents),
+            "NTRO_SALT": secrets.token_hex(32),
+            INSTANCE_URL: instance,
+        },
+    )
+    installation.write_workspace()
+    if any(process.name == "webserver" for process in installation.supervisor.status()):
+        installation.start_services()
+        installation.reload_locations()
+    return tenant
+
+
+def _introduce(owner_dsn: str, tenant: Tenant, name: str) -> None:
+    """The tenant's own name and its chart of accounts."""
+    with psycopg.connect(owner_dsn) as connection, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
+        connection.execute(
+            "INSERT INTO system.tenant (id, slug, name) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING",
+            [tenant.id, tenant.slug, name],
+        )
+        accounts = [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)]
+        connection.cursor().executemany(
+            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING", accounts
+        )
+
+
+def create_entity(installation: Installation, tenant: str, slug: str, *, name: str, currency: str = "GBP") -> Entity:
+    """One entity. Raises `EntityExistsError`, `SlugError`, `TenantNotFoundError`."""
+    check_entity_slug(slug)
+    with psycopg.connect(credential(installation.home, tenant, Role.OWNER)) as connection:
+        if connection.execute("SELECT 1 FROM system.entities WHERE slug = %s", [slug]).fetchone():
+            raise EntityExistsError(slug=slug, tenant=tenant)
+    return ensure_entities(installation, tenant, {slug: name}, currency=currency)[0]
+
+
+def ensure_entities(installation: Installation, tenant: str, names: dict[str, str], *, currency: str = "GBP") -> Sequence[Entity]:
+    """Entities by slug and name, as many as are asked for; those that exist stay as they are."""
+    registry = installation.registry()
+    try:
+        known = {entity.slug: entity for entity in registry.entities(tenant, closed=True)}
+        entities = [
+            Entity((known.get(slug) or registry.create_entity(tenant, slug)).id, slug, name, currency)
+            for slug, name in names.items()
+        ]
+    finally:
+        registry.dispose()
+    create_entities(credential(installation.home, tenant, Role.OWNER), tenant, entities)
+    _add_partitions(installation, tenant, list(names))
+    return entities
+
+
+def _add_partitions(installation: Installation, tenant: str, slugs: list[str]) -> None:
+    from ntro_dagster.boundary.storage import PooledPostgresStorage  # noqa: PLC0415 - Dagster takes a second to import
+
+    storage = PooledPostgresStorage(installation.workspace_url())
+    try:
+        storage.event_log_storage.add_dynamic_partitions(entities_set(tenant), slugs)
+    finally:
+        storage.event_log_storage.dispose()
+
+
+def retire_entity(installation: Installation, tenant: str, slug: str) -> None:
+    """Close an entity in both planes. Its partitions and rows stay; nothing is posted for it any more."""
+    registry = installation.registry()
+    try:
+        registry.close_entity(tenant, slug)
+    finally:
+        registry.dispose()
+    close_entity(credential(installation.home, tenant, Role.OWNER), slug)

@@ -1,0 +1,73 @@
+"""Records of a partition, read back for staging, and the note that they were staged."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ntro_dagster.ingest.returns import Layout
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedRecord:
+    """One data row as it came in. `ref` is what a subledger row keeps as its `source_ref`."""
+
+    id: uuid.UUID
+    document_id: uuid.UUID
+    line: int
+    raw: Mapping[str, str]
+    layout: Layout
+
+    @property
+    def ref(self) -> str:
+        return f"doc:{self.document_id}#L{self.line}"
+
+
+async def documents_to_stage(database: TenantDatabase, *, entity_id: uuid.UUID, period: str) -> list[uuid.UUID]:
+    """Documents of the partition that no run has staged yet; all of them where there is none, for a run that someone
+    asked for.
+    """
+    rows = await database.fetch(
+        "SELECT document_id, staged_at IS NULL AS waiting FROM ingest.intake WHERE entity_id = %s AND period = %s ORDER BY 1",
+        [entity_id, period],
+    )
+    waiting = [row["document_id"] for row in rows if row["waiting"]]
+    return waiting or [row["document_id"] for row in rows]
+
+
+async def submitted_records(
+    database: TenantDatabase, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID]
+) -> AsyncIterator[SubmittedRecord]:
+    """The entity's records of these documents, in document and line order, streamed."""
+    stored = await database.fetch("SELECT id, layout FROM ingest.submitted_documents WHERE id = ANY(%s)", [list(documents)])
+    layouts = {row["id"]: Layout.from_dict(row["layout"]) for row in stored}
+    async for batch in database.stream(
+        "SELECT id, document_id, line, raw FROM ingest.submitted_records "
+        "WHERE entity_id = %s AND document_id = ANY(%s) ORDER BY document_id, line",
+        [entity_id, list(documents)],
+    ):
+        for row in batch:
+            yield SubmittedRecord(**row, layout=layouts[row["document_id"]])
+
+
+async def mark_staged(
+    database: TenantDatabase, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID], run_id: uuid.UUID
+) -> None:
+    """Part of the staging transaction: either rows and note are there, or neither."""
+    await database.execute(
+        "UPDATE ingest.intake SET staged_at = now(), run_id = %s WHERE entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
+        [run_id, entity_id, list(documents)],
+    )
+
+
+async def record_counts(database: TenantDatabase, *, entity_id: uuid.UUID, period: str) -> dict[str, Any]:
+    """How many documents and records the partition has."""
+    found = await database.fetch_one(
+        "SELECT count(*) AS documents, coalesce(sum(records), 0)::bigint AS records FROM ingest.intake "
+        "WHERE entity_id = %s AND period = %s",
+        [entity_id, period],
+    )
+    return found or {"documents": 0, "records": 0}

@@ -1,0 +1,229 @@
+"""The assets of a month-end: documents -> records -> subledgers -> decisions -> journals -> trial balance.
+
+An author writes the middle one, with `@subledger_asset`; the others are the same for everyone and made here. Assets return
+counts and a salted fingerprint, never a value.
+"""
+
+# No `from __future__ import annotations`: Dagster inspects the annotation of `context`.
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    DataVersion,
+    MaterializeResult,
+    asset,
+)
+
+from ntro_dagster.errors import NtroError
+from ntro_dagster.gl.posting import post_approved
+from ntro_dagster.gl.trial_balance import draw_up
+from ntro_dagster.ingest.records import mark_staged, record_counts
+from ntro_dagster.orchestration.context import RunbookContext, in_partition
+from ntro_dagster.orchestration.partitions import partitions_of
+from ntro_dagster.platforms.environment import bound_tenant
+from ntro_dagster.platforms.postgres.database import Actor
+from ntro_dagster.subledger.review import apply_signals
+from ntro_dagster.subledger.staging import Payload
+
+Author = Callable[[RunbookContext], AsyncIterator[Payload | Mapping[str, Any]]]
+
+
+class RecordsLostError(NtroError):
+    code = "RECORDS_LOST"
+    summary = "fewer rows arrived in the subledger than there are records"
+    detail = "{records} records became {payloads} rows"
+    mend = "the runbook must yield one payload for every record; nothing was staged"
+
+
+@dataclass(frozen=True, slots=True)
+class SubledgerAsset:
+    """An author's function, and the subledger it fills."""
+
+    name: str
+    author: Author
+    owner_runbook: str | None
+
+    @property
+    def key(self) -> AssetKey:
+        return ledger_key(self.name)
+
+
+def ledger_key(name: str) -> AssetKey:
+    return AssetKey([bound_tenant(), "ledgers", name])
+
+
+def documents_key() -> AssetKey:
+    return AssetKey([bound_tenant(), "ingest", "submitted_documents"])
+
+
+def records_key() -> AssetKey:
+    return AssetKey([bound_tenant(), "ingest", "submitted_records"])
+
+
+def decisions_key(subledger: str) -> AssetKey:
+    return AssetKey([bound_tenant(), "review", subledger])
+
+
+def subledger_asset(name: str, owner_runbook: str | None = None) -> Callable[[Author], SubledgerAsset]:
+    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them."""
+
+    def wrap(author: Author) -> SubledgerAsset:
+        return SubledgerAsset(name, author, owner_runbook)
+
+    return wrap
+
+
+def documents_spec() -> AssetSpec:
+    return AssetSpec(
+        documents_key(),
+        group_name="ingest",
+        description="Documents as they came in, by content. Filed with `ntro ingest`.",
+        kinds={"file"},
+    )
+
+
+def records_asset() -> AssetsDefinition:
+    @asset(
+        key=records_key(),
+        deps=[documents_key()],
+        partitions_def=partitions_of(bound_tenant()),
+        group_name="ingest",
+        kinds={"postgres"},
+        description="One raw record per data row of the partition's documents.",
+    )
+    def submitted_records(context: AssetExecutionContext) -> MaterializeResult:
+        async def count(run: RunbookContext) -> dict[str, int]:
+            return await record_counts(run.database, entity_id=run.entity.id, period=run.period)
+
+        return MaterializeResult(metadata=in_partition(context, count))
+
+    return submitted_records
+
+
+def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
+    """The subledger's own asset: the author's payloads, staged."""
+
+    @asset(
+        key=ledger.key,
+        deps=[records_key()],
+        partitions_def=partitions_of(bound_tenant()),
+        group_name="subledgers",
+        kinds={"postgres"},
+        description="Typed rows of the partition, waiting for review where they need attention.",
+    )
+    def rows(context: AssetExecutionContext) -> MaterializeResult:
+        return in_partition(context, lambda run: stage(run, ledger))
+
+    return rows
+
+
+async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult:
+    """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
+    handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
+    documents = await run.documents()
+    expected = await run.reader.fetch_one(
+        "SELECT coalesce(sum(records), 0)::bigint AS records FROM ingest.intake WHERE entity_id = %s AND document_id = ANY(%s)",
+        [run.entity.id, documents],
+    )
+    async with run.database.transaction(Actor.run(run.run_id)):
+        staged = await handle.stage(ledger.author(run), period=run.period)
+        if expected and staged.payloads < expected["records"]:
+            raise RecordsLostError(records=expected["records"], payloads=staged.payloads)
+        await mark_staged(run.database, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
+    return MaterializeResult(
+        metadata={
+            **await handle.counts(period=run.period),
+            "inserted": staged.inserted,
+            "updated": staged.updated,
+            "untouched": staged.untouched,
+        },
+        data_version=DataVersion(await handle.digest(period=run.period, salt=run.salt)),
+    )
+
+
+def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
+    @asset(
+        key=decisions_key(ledger.name),
+        deps=[ledger.key],
+        partitions_def=partitions_of(bound_tenant()),
+        group_name="review",
+        kinds={"postgres"},
+        description="People's decisions, applied in the order they were filed.",
+    )
+    def decisions(context: AssetExecutionContext) -> MaterializeResult:
+        async def drain(run: RunbookContext) -> MaterializeResult:
+            handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
+            applied = await apply_signals(handle, period=run.period)
+            return MaterializeResult(
+                metadata={
+                    "signals": applied.signals,
+                    "applied": applied.applied,
+                    "refused": applied.refused,
+                    **await handle.counts(period=run.period),
+                },
+                data_version=DataVersion(await handle.digest(period=run.period, salt=run.salt)),
+            )
+
+        return in_partition(context, drain)
+
+    return decisions
+
+
+def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
+    @asset(
+        key=ledger_key("journals"),
+        deps=[decisions_key(ledger.name) for ledger in ledgers],
+        partitions_def=partitions_of(bound_tenant()),
+        group_name="general_ledger",
+        kinds={"postgres"},
+        description="Approved rows, posted to the general ledger exactly once.",
+    )
+    def journals(context: AssetExecutionContext) -> MaterializeResult:
+        async def post(run: RunbookContext) -> MaterializeResult:
+            posted = 0
+            for ledger in ledgers:
+                handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
+                posted += (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
+            found = await run.database.fetch_one(
+                "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
+                [run.entity.id, run.period],
+            )
+            return MaterializeResult(metadata={"posted": posted, **(found or {})})
+
+        return in_partition(context, post)
+
+    return journals
+
+
+def trial_balance_asset() -> AssetsDefinition:
+    key = ledger_key("trial_balance")
+    balances = AssetCheckSpec("balances", asset=key, blocking=True, description="Debits equal credits, per currency.")
+
+    @asset(
+        key=key,
+        deps=[ledger_key("journals")],
+        partitions_def=partitions_of(bound_tenant()),
+        group_name="general_ledger",
+        kinds={"postgres"},
+        check_specs=[balances],
+        description="The trial balance of the entity at the end of the period.",
+    )
+    def trial_balance(context: AssetExecutionContext) -> MaterializeResult:
+        async def close(run: RunbookContext) -> MaterializeResult:
+            balance = await draw_up(run.database, entity_id=run.entity.id, period=run.period, run_id=run.run_id, salt=run.salt)
+            return MaterializeResult(
+                metadata={"accounts": len({line.account_code for line in balance.lines})},
+                data_version=DataVersion(balance.digest(run.salt)),
+                check_results=[AssetCheckResult(check_name="balances", passed=balance.balanced)],
+            )
+
+        return in_partition(context, close)
+
+    return trial_balance

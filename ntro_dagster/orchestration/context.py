@@ -1,0 +1,134 @@
+"""What a runbook's code is given: which entity and month this is, and the way to its documents and rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+from dagster import AssetExecutionContext, MultiPartitionKey
+
+from ntro_dagster.errors import NtroError
+from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
+from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.handle import SubledgerHandle
+from ntro_dagster.subledger.handle import open as open_subledger
+
+T = TypeVar("T")
+
+
+class StepFailedError(Exception):
+    """What the workspace gets to see of any failure: a code and the id of the full story, which stays with the tenant."""
+
+    def __init__(self, code: str, error_id: UUID) -> None:
+        self.code = code
+        self.error_id = error_id
+        super().__init__(f"{code} (error {error_id})")
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRef:
+    id: UUID
+    slug: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunbookContext:
+    """One run's view of one partition.
+
+    Attributes:
+        tenant: slug.
+        period: `YYYY-MM`.
+        run_id: the Dagster run's id, written on every row that the run touches.
+    """
+
+    salt_variable: ClassVar[str] = "NTRO_SALT"
+
+    tenant: str
+    entity: EntityRef
+    period: str
+    run_id: UUID
+    database: TenantDatabase
+    reader: TenantDatabase
+
+    @property
+    def salt(self) -> bytes:
+        """The tenant's secret for fingerprints that cross the wall."""
+        return bytes.fromhex(os.environ[self.salt_variable])
+
+    def open(self, subledger: str, *, owner_runbook: str | None = None) -> SubledgerHandle:
+        return open_subledger(
+            name=subledger,
+            entity_id=self.entity.id,
+            task_id=self.run_id,
+            tenant_slug=self.tenant,
+            owner_runbook=owner_runbook,
+            database=self.database,
+        )
+
+    async def documents(self) -> list[UUID]:
+        """Ids of the documents to stage."""
+        return await documents_to_stage(self.reader, entity_id=self.entity.id, period=self.period)
+
+    async def records(self) -> AsyncIterator[SubmittedRecord]:
+        """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""
+        documents = await self.documents()
+        async for record in submitted_records(self.reader, entity_id=self.entity.id, documents=documents):
+            yield record
+
+
+@asynccontextmanager
+async def runbook_context(context: AssetExecutionContext) -> AsyncIterator[RunbookContext]:
+    """The context of a partitioned step. Closes its connections when done."""
+    key = context.partition_key
+    assert isinstance(key, MultiPartitionKey)  # noqa: S101
+    entity, period = key.keys_by_dimension["entity"], key.keys_by_dimension["period"]
+    tenant = bound_tenant()
+    async with database_from_environment() as database, database_from_environment() as reader:
+        row = await database.fetch_one("SELECT id, slug, currency FROM system.entities WHERE slug = %s", [entity])
+        if row is None:
+            raise UnknownPartitionEntityError(entity=entity)
+        yield RunbookContext(tenant, EntityRef(**row), period, UUID(context.run_id), database, reader)
+
+
+class UnknownPartitionEntityError(NtroError):
+    code = "ENTITY_UNKNOWN"
+    summary = "the partition's entity is not in the tenant's database"
+    detail = "entity {entity} is not in the tenant's database"
+    mend = "run `ntro entity create` for it again: it completes what is missing"
+
+
+@contextmanager
+def at_the_wall() -> Iterator[None]:
+    """Around everything a tenant's step does: any exception leaves as a code and an error id; the full story goes to
+    the tenant's own log.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text must not travel
+        error_id = uuid.uuid4()
+        code = error.code if isinstance(error, NtroError) else type(error).__name__
+        story = f"{error.explain()}\n{error.advice()}\n" if isinstance(error, NtroError) else ""
+        sys.stderr.write(f"error {error_id} {code}\n{story}{traceback.format_exc()}\n")
+        sys.stderr.flush()
+        raise StepFailedError(code, error_id) from None
+
+
+def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext], Coroutine[Any, Any, T]]) -> T:
+    """Run an async step in its partition's context, behind the wall."""
+
+    async def run() -> T:
+        async with runbook_context(context) as opened:
+            return await step(opened)
+
+    with at_the_wall():
+        return asyncio.run(run())

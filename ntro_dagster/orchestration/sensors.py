@@ -1,0 +1,119 @@
+"""The four sensors of a runbook: new documents, decisions, approved rows, finished months each start a run.
+
+Sensors keep no cursor. What to do is read from the tenant's database, what is being done from Dagster, so a run that died is
+simply started again: its partition still has work and no run. The run key carries a generation (how many runs this kind of
+work on the partition has had), because Dagster honours a run key once, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    JobDefinition,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from ntro_dagster.orchestration.context import at_the_wall
+from ntro_dagster.orchestration.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
+from ntro_dagster.orchestration.partitions import partition_key
+from ntro_dagster.orchestration.work import Waiting, Work, waiting
+from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+
+INTERVAL_S = 5
+"""The daemon's loop has a floor of 5 s."""
+
+LONGEST_BACKOFF = timedelta(minutes=10)
+_LOOK_BACK = 12
+"""Failed runs that are looked at: enough for the longest back-off."""
+
+Job = JobDefinition | UnresolvedAssetJobDefinition
+
+
+def sensor(job: Job, work: Work, selection: Sequence[AssetKey], subledgers: Sequence[str]) -> SensorDefinition:
+    """Starts a run over `selection` for each partition in which `work` waits."""
+
+    def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
+        with at_the_wall():
+            found = asyncio.run(_ask(work, subledgers))
+            requests = list(_requests(context.instance, job.name, work, found, selection))
+        if requests:
+            yield from requests
+        else:
+            yield SkipReason("IDLE")
+
+    return SensorDefinition(
+        name=f"{job.name}_{work}",
+        job=job,
+        evaluation_fn=evaluate,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=_WHY[work],
+    )
+
+
+_WHY = {
+    Work.INTAKE: "New documents: reads their records into the subledger.",
+    Work.REVIEW: "Filed decisions: applies them to the rows.",
+    Work.POSTING: "Approved rows: posts them to the general ledger.",
+    Work.CLOSE: "Months in which nothing is open: draws up the trial balance.",
+}
+
+
+async def _ask(work: Work, subledgers: Sequence[str]) -> list[Waiting]:
+    async with database_from_environment() as database:
+        return await waiting(database, work, subledgers)
+
+
+def _requests(
+    instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting], selection: Sequence[AssetKey]
+) -> Iterator[RunRequest]:
+    if not found:
+        return
+    busy = _busy(instance, job)
+    for partition in found:
+        key = partition_key(partition.entity, partition.period)
+        if key in busy:
+            continue
+        mine = {TENANT_TAG: bound_tenant(), WORK_TAG: work.value, PARTITION_TAG: str(key)}
+        past = RunsFilter(job_name=job, tags=mine)
+        if _resting(instance, past):
+            continue
+        yield RunRequest(
+            run_key=f"{work}:{key}:{instance.get_runs_count(past)}",
+            partition_key=key,
+            asset_selection=list(selection),
+            tags={WORK_TAG: work.value},
+        )
+
+
+def _busy(instance: DagsterInstance, job: str) -> set[str]:
+    """Partitions with a run that has not ended, of whatever kind."""
+    running = RunsFilter(job_name=job, tags={TENANT_TAG: bound_tenant()}, statuses=list(NOT_FINISHED_STATUSES))
+    return {run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(running)}
+
+
+def _resting(instance: DagsterInstance, past: RunsFilter) -> bool:
+    """Whether the last runs failed, and it is too early to try again: 5 s, 10 s, 20 s, ... 10 min."""
+    records = instance.get_run_records(past, limit=_LOOK_BACK)
+    failures = 0
+    for record in records:
+        if record.dagster_run.status is not DagsterRunStatus.FAILURE:
+            break
+        failures += 1
+    if failures < 2:  # a run that died once is started again at once
+        return False
+    pause = min(timedelta(seconds=5 * 2 ** (failures - 2)), LONGEST_BACKOFF)
+    return datetime.now(UTC) - records[0].update_timestamp.astimezone(UTC) < pause

@@ -1,0 +1,75 @@
+"""What is waiting to be done, read from the tenant's database: the partitions that the sensors start runs for.
+
+Each query reads an index of open work, not the rows that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg import sql
+
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+
+LIMIT = 50
+"""Partitions per question: the next tick asks again."""
+
+
+class Work(StrEnum):
+    """Kinds of work, in the order of the month."""
+
+    INTAKE = "intake"
+    REVIEW = "review"
+    POSTING = "posting"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A partition with work to do."""
+
+    entity: str
+    period: str
+
+
+async def waiting(database: TenantDatabase, work: Work, subledgers: Sequence[str]) -> list[Waiting]:
+    """Partitions in which `work` waits, oldest month first."""
+    query = {Work.INTAKE: _INTAKE, Work.REVIEW: _REVIEW, Work.POSTING: _posting, Work.CLOSE: _close}[work]
+    statement = query(subledgers) if callable(query) else query
+    rows = await database.fetch(statement, {"subledgers": list(subledgers), "limit": LIMIT})
+    return [Waiting(row["slug"], row["period"]) for row in rows]
+
+
+_INTAKE = """
+    SELECT DISTINCT e.slug, i.period FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id
+     WHERE i.staged_at IS NULL AND e.status = 'ACTIVE' ORDER BY i.period, e.slug LIMIT %(limit)s"""
+
+_REVIEW = """
+    SELECT DISTINCT e.slug, s.period FROM system.signals s JOIN system.entities e ON e.id = s.entity_id
+     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) ORDER BY s.period, e.slug LIMIT %(limit)s"""
+
+# Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows.
+_ACTIVE = """
+    SELECT DISTINCT e.slug, a.period FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
+     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({}) ORDER BY a.period, e.slug LIMIT %(limit)s"""
+
+_HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
+
+
+def _posting(subledgers: Sequence[str]) -> sql.Composed:
+    any_approved = [_has(name, "= 'APPROVED'") for name in subledgers]
+    return sql.SQL(_ACTIVE).format(sql.SQL(" OR ").join(any_approved))
+
+
+def _close(subledgers: Sequence[str]) -> sql.Composed:
+    none_open = [sql.SQL("NOT ") + _has(name, "IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED')") for name in subledgers]
+    nothing_to_stage = sql.SQL(
+        "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
+    )
+    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage]))
+
+
+def _has(subledger: str, condition: str) -> sql.Composed:
+    return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), sql.SQL(condition))

@@ -1,0 +1,51 @@
+"""From records to expenses."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import AsyncIterator
+from functools import cache
+from pathlib import Path
+
+from ntro_dagster.ingest.returns import read_expense
+from ntro_dagster.orchestration.assets import subledger_asset
+from ntro_dagster.orchestration.context import RunbookContext
+from ntro_dagster.subledger.staging import Payload
+
+
+@cache
+def category_words() -> list[tuple[str, str]]:
+    """What an expense type must hold to be booked to an account; the first match counts."""
+    with Path(__file__).with_name("categories.csv").open(newline="") as table:
+        return [(row["word"], row["account"]) for row in csv.DictReader(table)]
+
+
+@cache
+def category_of(expense_type: str | None) -> str | None:
+    """Account code, or None where no word matches: the row is then booked to suspense, where it shows."""
+    text = (expense_type or "").casefold()
+    return next((account for word, account in category_words() if word in text), None)
+
+
+@subledger_asset("expenses")
+async def expenses(run: RunbookContext) -> AsyncIterator[Payload]:
+    async for record in run.records():
+        reading = read_expense(record.raw, record.layout, currency=run.entity.currency, period=run.period)
+        read = reading.payload
+        category = category_of(read.get("category_hint"))  # type: ignore[arg-type]
+        yield Payload(
+            values={
+                "event_id": record.id,
+                "vendor": read.get("vendor"),
+                "amount_gross": read.get("amount_gross"),
+                "currency": read.get("currency"),
+                "expense_date": read.get("expense_date"),
+                "vat_amount": read.get("vat_amount"),
+                "notes": read.get("notes"),
+                "category": category,
+                "category_source": "expense_type" if category else None,
+            },
+            source_ref=record.ref,
+            findings=[finding.as_dict() for finding in reading.findings],
+            raw=record.raw,
+        )
