@@ -82,7 +82,8 @@ def code_server_process(home: Home, slug: str, instance_url: str, environment: d
     write_environment(tenant.process_env, environment | given)
     return ProcessSpec(
         name=tenant_process_name(slug),
-        argv=[*PYTHON, "ntro_dagster.tenant.code_server"],
+        # no -P: Dagster takes sys.path[0] for the script's directory and removes it before it loads definitions
+        argv=[sys.executable, "-m", "ntro_dagster.tenant.code_server"],
         environment=tenant.process_env,
         log=tenant.logs / "code_server.log",
     )

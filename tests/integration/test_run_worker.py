@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,12 +19,11 @@ from dagster_graphql import DagsterGraphQLClient
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
-from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.processes import code_server_process, daemon_process, webserver_process
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
 T = TypeVar("T")
-BIN = Path(sys.executable).parent
 NOTICED_WITHIN = 20.0  # seconds from the kill to FAILURE
 
 
@@ -76,20 +74,12 @@ def free_port() -> int:
 
 
 def code_server(home: Home, url: str, slug: str, **more: str) -> ProcessSpec:
-    tenant = home.tenant(slug)
-    tenant.create()
-    environment = {
-        "DAGSTER_HOME": str(home.dagster),
-        "NTRO_INSTANCE_URL": url,
-        "NTRO_TENANT": slug,
-        "NTRO_SOCKET": str(tenant.socket),
+    stub = {
         "NTRO_DEFINITIONS_MODULE": "stub_tenant",
         "PYTHONPATH": str(Path(__file__).parent),
         "STUB_DIRECTORY": str(home.run),
     }
-    write_environment(tenant.process_env, environment | more)
-    argv = [sys.executable, "-m", "ntro_dagster.tenant.code_server"]
-    return ProcessSpec(f"tenant-{slug}", argv, tenant.process_env, tenant.logs / "code_server.log")
+    return code_server_process(home, slug, url, stub | more)
 
 
 @pytest.fixture(scope="module", params=["forkserver", "spawn"])
@@ -106,14 +96,8 @@ def host(
     prepare_instance(url)
     write_instance(home)
     write_workspace(home, ["acme"])
-    specs = [code_server(home, url, "acme", NTRO_RUN_START_METHOD=request.param)]
-    for process, argv in (
-        ("daemon", [BIN / "dagster-daemon", "run", "-w", home.workspace_file]),
-        ("webserver", [BIN / "dagster-webserver", "-h", "127.0.0.1", "-p", port, "-w", home.workspace_file]),
-    ):
-        environment = home.process_env(process)
-        write_environment(environment, {"DAGSTER_HOME": str(home.dagster), "NTRO_INSTANCE_URL": url})
-        specs.append(ProcessSpec(process, [str(word) for word in argv], environment, home.logs / f"{process}.log"))
+    acme = code_server(home, url, "acme", NTRO_RUN_START_METHOD=request.param)
+    specs = [acme, daemon_process(home, url), webserver_process(home, url)]
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NTRO_INSTANCE_URL", url)
@@ -168,6 +152,8 @@ def test_killed_fork_server_takes_its_workers_along(host: Host) -> None:
     if parent == host.code_server():
         host.instance.run_launcher.terminate(run_id)
         pytest.skip("spawn: there is no fork server")
+    assert parent.num_threads() == 1  # a fork takes no thread along
+    assert parent.net_connections("tcp") == []  # nor may two processes share a database connection
     parent.kill()
     wait_for(lambda: not worker.is_running(), 5.0)
     host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)

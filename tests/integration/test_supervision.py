@@ -16,7 +16,9 @@ import pytest
 
 from ntro_dagster.host.home import Home, write_private
 from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.processes import postgres_process
 from ntro_dagster.host.supervision import NotSupervisedError, ProcessSpec, ProcessStatus, Supervisor
+from ntro_dagster.platforms.postgres.server import PostgresServer
 
 T = TypeVar("T")
 SECRET = "planted-secret-4711"
@@ -178,3 +180,33 @@ threading.Event().wait()
     assert note.read_text().splitlines()[-1] == "postgres"
     assert sorted(note.read_text().split()) == ["daemon", "postgres", "tenant-acme"]
     supervisor.stop()  # again: nothing happens
+
+
+def test_database_under_supervision_survives_kills(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    server = PostgresServer(tmp_path / "cluster")
+    server.initialise()
+    home = Home(tmp_path / ".ntro")
+    home.create()
+    supervisor = Supervisor(home)
+    try:
+        supervisor.start([postgres_process(home, server)])
+        assert server.is_ready(30)
+        postmaster = server.postmaster()
+        assert postmaster
+        if os.geteuid() == 0:
+            assert postmaster.uids().real != 0
+        assert postmaster.pid == supervisor.status()[0].pid
+
+        postmaster.kill()
+        wait_for(lambda: (p := server.postmaster()) and p.pid != postmaster.pid and server.is_ready())
+
+        orphan = server.postmaster()
+        assert orphan
+        psutil.Process(int((home.run / "supervisord.pid").read_text())).kill()
+        supervisor.start([postgres_process(home, server)])
+        assert server.is_ready(30)
+        assert server.postmaster() != orphan
+    finally:
+        supervisor.stop()
+    assert server.postmaster() is None
