@@ -35,7 +35,8 @@ END $$;
 REVOKE ALL ON FUNCTION system.begin_change(TEXT, UUID) FROM PUBLIC;
 
 -- Why an update of one row is refused, or what it is called in the history. `edge_signal` is the kind of signal that the
--- edge asks for ('' = none), `by_machine` whether a program may take the edge on a row that no person has touched.
+-- edge asks for ('' = none), `by_machine` whether a program may take the edge on a row that no person has touched, `digest`
+-- that of the content before the change: a decision holds for what its author saw.
 CREATE FUNCTION system.judge(
     signal UUID, row_id UUID, moved BOOLEAN, changed BOOLEAN, edge_signal TEXT, by_machine BOOLEAN,
     old_maker TEXT, new_maker TEXT, approver TEXT, digest BYTEA) RETURNS TEXT LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -63,10 +64,10 @@ BEGIN
     IF moved AND edge_signal <> decided.kind THEN
         PERFORM system.refuse('NEEDS_A_DECISION', format('row %s: the edge asks for %s', row_id, edge_signal));
     END IF;
-    IF changed AND decided.kind <> 'edit' THEN
-        PERFORM system.refuse('CONTENT_CHANGED', format('row %s: only an edit changes content', row_id));
+    IF changed AND decided.kind NOT IN ('edit', 'accept') THEN
+        PERFORM system.refuse('CONTENT_CHANGED', format('row %s: only an edit or an acceptance changes content', row_id));
     END IF;
-    IF moved AND decided.content_digest <> digest THEN
+    IF decided.content_digest <> digest THEN
         PERFORM system.refuse('CONTENT_CHANGED', format('row %s is not what the person saw', row_id));
     END IF;
     IF changed OR decided.kind = 'accept' THEN
@@ -205,7 +206,7 @@ BEGIN
                CASE WHEN posted IS NULL THEN '' ELSE format(
                    'CASE WHEN n.status = %L THEN system.judge_posting(n.id, n.entity_id, n.period, n.posted_journal_ref) ELSE ', posted) END
                || format('system.judge($2, n.id, o.status <> n.status, o.digest <> n.digest, %s, %s, '
-                         'o.made_by, n.made_by, n.approved_by, n.digest)', edge_signal, by_machine)
+                         'o.made_by, n.made_by, n.approved_by, o.digest)', edge_signal, by_machine)
                || CASE WHEN posted IS NULL THEN '' ELSE ' END' END,
                old_digest, new_digest));
 

@@ -39,6 +39,13 @@ class ReasonMissingError(UsageError):
     mend = "say why with --reason"
 
 
+class ValuesNotTakenError(UsageError):
+    code = "VALUES_NOT_TAKEN"
+    summary = "an edit needs values, and only an edit or an acceptance takes them"
+    detail = "{signal}: an edit needs values, and only an edit or an acceptance takes them"
+    mend = "give --set field=value with `edit` or `accept`, and with nothing else"
+
+
 @dataclass(frozen=True, slots=True)
 class Filed:
     """A signal that was filed, or would be: how many rows it speaks of."""
@@ -81,11 +88,18 @@ async def file_signal(
 ) -> list[Filed]:
     """File one decision over rows, given one by one or by a filter: one signal per entity and period.
 
-    Only rows from whose status the decision leads on are taken. Args: `desk`: the database as the desk's role;
-    `values`: for an edit, field to new value, as text.
+    Only rows from whose status the decision leads on are taken.
+
+    Args:
+        desk: the database as the desk's role.
+        values: for `edit`, and for `accept` where the repair and the acceptance are one act: field to new value, as text.
+
+    Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`, `ValuesNotTakenError`.
     """
     if signal != "approve" and not (reason and reason.strip()):
         raise ReasonMissingError
+    if bool(values) != (signal == "edit") and signal != "accept":
+        raise ValuesNotTakenError(signal=signal)
     editable: Sequence[str] = getattr(kind.model, "editable", kind.model.content_fields())
     for name in values or ():
         if name not in editable:

@@ -1,0 +1,1 @@
+"""Two made-up clients and one month of theirs: what `make demo` shows."""
