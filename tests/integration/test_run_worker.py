@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,11 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient
+from stub_processes import code_server_process, daemon_process, webserver_process
 
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
-from ntro_dagster.host.processes import code_server_process, daemon_process, webserver_process
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
@@ -117,6 +118,7 @@ def host(
                 yield Host(home, supervisor, instance, client, web, url)
         finally:
             supervisor.stop()
+            shutil.rmtree(home.sockets)
 
 
 def test_runs_succeed(host: Host) -> None:

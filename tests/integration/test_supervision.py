@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import sys
 import time
@@ -13,10 +14,10 @@ from typing import TypeVar
 
 import psutil
 import pytest
+from stub_processes import postgres_process
 
 from ntro_dagster.host.home import Home, write_private
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.host.processes import postgres_process
 from ntro_dagster.host.supervision import NotSupervisedError, ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
@@ -44,6 +45,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     home.create()
     yield home
     Supervisor(home).stop()
+    shutil.rmtree(home.sockets)
 
 
 def child(home: Home, name: str, **changes: object) -> ProcessSpec:
@@ -209,4 +211,5 @@ def test_database_under_supervision_survives_kills(tmp_path: Path) -> None:
         assert server.postmaster() != orphan
     finally:
         supervisor.stop()
+        shutil.rmtree(home.sockets)
     assert server.postmaster() is None

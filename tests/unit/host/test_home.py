@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,14 @@ from ntro_dagster.host.home import (
     private_directory,
     write_private,
 )
+
+
+@pytest.fixture(autouse=True)
+def short_paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Socket directories of the tests' homes do not stay behind in /tmp."""
+    with tempfile.TemporaryDirectory(prefix="n") as directory:
+        monkeypatch.setattr(module, "SHORT_PATHS", Path(directory))
+        yield
 
 
 def mode(path: Path) -> int:

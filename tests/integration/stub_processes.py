@@ -1,4 +1,4 @@
-"""Which processes a home consists of, and how each is started."""
+"""Processes of a home for the tests, without an installation's provisioning."""
 
 from __future__ import annotations
 
