@@ -33,6 +33,7 @@ class FindingCode(StrEnum):
     ENTITY_MISSING = "ENTITY_MISSING"
     COLUMN_AMBIGUOUS = "COLUMN_AMBIGUOUS"
     COLUMNS_SWAPPED = "COLUMNS_SWAPPED"
+    TEXT_DOUBTFUL = "TEXT_DOUBTFUL"
     ROW_RAGGED = "ROW_RAGGED"
     NOT_A_PAYMENT = "NOT_A_PAYMENT"
     CONTROL_COUNT_DIFFERS = "CONTROL_COUNT_DIFFERS"
@@ -60,6 +61,7 @@ MESSAGES: Mapping[FindingCode, str] = MappingProxyType(
         FindingCode.ENTITY_MISSING: "no spending body is named",
         FindingCode.COLUMN_AMBIGUOUS: "two columns of the same name disagree",
         FindingCode.COLUMNS_SWAPPED: "the date stands in another column: values were swapped",
+        FindingCode.TEXT_DOUBTFUL: "the letters of this document are of unknown encoding, and the row holds some outside ASCII",
         FindingCode.ROW_RAGGED: "the cells do not line up with the header",
         FindingCode.NOT_A_PAYMENT: "not a payment: a total, a note, a repeated header",
         FindingCode.CONTROL_COUNT_DIFFERS: "the document states another number of rows than it holds",

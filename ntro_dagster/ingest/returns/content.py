@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -46,13 +47,20 @@ _BINARY: Mapping[bytes, str] = MappingProxyType(
     }
 )
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+"""Bytes that no text holds, save for tabs, line and page ends, and the end mark of DOS."""
+
+DOUBTFUL_ENCODING = "latin-1"
+"""What a text is read in whose encoding nobody can tell: every byte comes through as one character, none is lost, and only
+ASCII can be trusted."""
 
 
 def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYTES) -> str:
-    """Encoding of a text document: `utf-8-sig`, `utf-8` or `cp1252`, and nothing doubtful.
+    """Encoding of a text document: `utf-8-sig`, `utf-8`, `cp1252`, or `DOUBTFUL_ENCODING`.
 
-    Windows-1252 is taken only when every byte has a meaning in it; a byte that has none shows that the text is of yet
-    another origin (old Macintosh, DOS), whose other letters would then be silently wrong.
+    Windows-1252 is taken only when every byte has a meaning in it; a byte that has none shows that text of yet another
+    origin (old Macintosh, DOS) is in it, and then all its letters outside ASCII are in doubt. Text of unknown letters is
+    still text: its rows are read, and those with such letters go to a person. With control bytes as well it is none.
 
     Args:
         content: the file.
@@ -67,7 +75,8 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
     utf_8 = codecs.getincrementaldecoder("utf-8")()
     is_utf_8 = True
     has_text = False
-    line, run, undefined = 1, 0, 0
+    is_cp1252 = True
+    line, run, control = 1, 0, 0
     for block in _blocks(content):
         if b"\0" in block:
             raise DocumentBinaryError(name=name, kind="it holds zero bytes")
@@ -80,8 +89,9 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
                 utf_8.decode(block)
             except UnicodeDecodeError:
                 is_utf_8 = False
-        if not undefined:
-            undefined = _line_of_undefined(block, line)
+        is_cp1252 = is_cp1252 and _is_cp1252(block)
+        if not control and (found := _CONTROL.search(block)):
+            control = line + block.count(b"\n", 0, found.start())
         line += block.count(b"\n")
     if not has_text:
         raise DocumentEmptyError(name=name)
@@ -92,9 +102,11 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
             is_utf_8 = False
     if is_utf_8:
         return "utf-8-sig" if _opening(content).startswith(codecs.BOM_UTF8) else "utf-8"
-    if undefined:
-        raise DocumentUnreadableError(name=name, line=undefined, reason="a byte that is neither UTF-8 nor Windows-1252")
-    return "cp1252"
+    if is_cp1252:
+        return "cp1252"
+    if control:
+        raise DocumentUnreadableError(name=name, line=control, reason="bytes of no known encoding beside control bytes")
+    return DOUBTFUL_ENCODING
 
 
 def is_json(content: Path) -> bool:
@@ -144,10 +156,10 @@ def _run_after(block: bytes, run: int) -> int:
     return run + len(block) if last < 0 else len(block) - last - 1
 
 
-def _line_of_undefined(block: bytes, line: int) -> int:
-    """Line of the first byte without a meaning in Windows-1252, 0 when all have one."""
+def _is_cp1252(block: bytes) -> bool:
+    """Has every byte a meaning in Windows-1252?"""
     try:
         block.decode("cp1252")
-    except UnicodeDecodeError as error:
-        return line + block.count(b"\n", 0, error.start)
-    return 0
+    except UnicodeDecodeError:
+        return False
+    return True

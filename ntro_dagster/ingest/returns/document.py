@@ -12,6 +12,7 @@ from ntro_dagster.ingest.returns.content import MAX_LINE_BYTES, encoding_of, is_
 from ntro_dagster.ingest.returns.delimited import delimited_records, open_delimited
 from ntro_dagster.ingest.returns.layout import Layout
 from ntro_dagster.ingest.returns.structured import Controls, open_structured
+from ntro_dagster.ingest.returns.vocabulary import folded, vocabulary
 
 
 class ReturnRecord(NamedTuple):
@@ -52,9 +53,16 @@ class SpendReturn:
 
     def records(self) -> Iterator[ReturnRecord]:
         """Every row, in order, one at a time. May be called again: the file is read anew."""
-        entity_column = self.layout.mapping.get("entity", "")
+        heading = self.layout.mapping.get("entity", "")
         for line, raw in self._rows():
-            yield ReturnRecord(line, raw, raw.get(entity_column, "").strip() or None)
+            yield ReturnRecord(line, raw, named(raw.get(heading, ""), heading))
+
+
+def named(cell: str, heading: str) -> str | None:
+    """The body a cell names; None when it is blank, says so (`n/a`), or repeats its own heading."""
+    name = cell.strip()
+    says_nothing = not name or name.casefold() in vocabulary().blank or folded(name) == folded(heading)
+    return None if says_nothing else name
 
 
 def open_return(content: Path, *, name: str) -> SpendReturn:

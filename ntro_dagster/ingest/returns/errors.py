@@ -45,7 +45,7 @@ class DocumentPackedError(DocumentBinaryError):
 
 class DocumentUnreadableError(DocumentRefusedError):
     code = "DOCUMENT_UNREADABLE"
-    summary = "the characters of the document cannot be told for certain"
+    summary = "the bytes of the document are not text of a known encoding"
     detail = "{name} line {line}: {reason}"
     mend = "open it where it was made and save it as CSV UTF-8"
 

@@ -47,6 +47,8 @@ def read_expense(raw: Mapping[str, str], layout: Layout, *, currency: str, perio
         layout: layout of the document the record is from.
         currency: ISO 4217 code the return is kept in, taken where the row states none.
         period: `YYYY-MM` the return was filed for; when given, dates far from it are found (see `plausible`).
+
+    Whose expense it is was settled when the document was filed; a row that names no body is no doubt here.
     """
     row = _Row(raw, layout)
     amount = read_amount(row.text(layout.amount or "amount_gross"))
@@ -66,7 +68,7 @@ def read_expense(raw: Mapping[str, str], layout: Layout, *, currency: str, perio
         "vat_amount": vat.value,
     }
     if _is_no_payment(row, vendor, amount, day):
-        return Reading(payload, [Finding.of(FindingCode.NOT_A_PAYMENT)])
+        return Reading(payload, [Finding.of(FindingCode.NOT_A_PAYMENT), *_about_text(row)])
     findings = _about_row(row, amount)
     findings += _about_amount(amount, "amount_gross")
     if layout.amount == "amount_net" and amount.value is not None:
@@ -76,9 +78,8 @@ def read_expense(raw: Mapping[str, str], layout: Layout, *, currency: str, perio
     if code is None:
         findings.append(Finding.of(FindingCode.CURRENCY_UNKNOWN, "currency"))
     findings += _about_date(row, day, period)
-    findings += _about_vendor(vendor, layout)
-    if layout.names_entity and row.phrase("entity") is None:
-        findings.append(Finding.of(FindingCode.ENTITY_MISSING, "entity"))
+    findings += _about_vendor(vendor)
+    findings += _about_text(row)
     return Reading(payload, findings)
 
 
@@ -179,19 +180,25 @@ def _about_date(row: _Row, day: DateReading, period: str | None) -> list[Finding
     return []
 
 
-def _about_vendor(vendor: str | None, layout: Layout) -> list[Finding]:
+def _about_text(row: _Row) -> list[Finding]:
+    """Letters of an unknown encoding anywhere put the whole row in doubt: nobody can say what was written."""
+    if row.layout.letters_doubtful and not all(map(str.isascii, row.raw.values())):
+        return [Finding.of(FindingCode.TEXT_DOUBTFUL)]
+    return []
+
+
+def _about_vendor(vendor: str | None) -> list[Finding]:
     if vendor is None:
         return [Finding.of(FindingCode.VENDOR_MISSING, "vendor")]
-    if not any(map(str.isalpha, vendor)) or _is_damaged(vendor, layout):
+    if not any(map(str.isalpha, vendor)) or _is_damaged(vendor):
         return [Finding.of(FindingCode.VENDOR_UNREADABLE, "vendor")]
     if folded(vendor) in vocabulary().withheld:
         return [Finding.of(FindingCode.VENDOR_WITHHELD, "vendor")]
     return []
 
 
-def _is_damaged(vendor: str, layout: Layout) -> bool:
+def _is_damaged(vendor: str) -> bool:
     """Did letters of the name get lost on the way, by reading it in another encoding than it was written in?"""
     if vendor.isascii():
         return _CONTROL.search(vendor) is not None
-    strange = (mark for mark in vendor if not mark.isascii() and not mark.isalpha() and mark not in _MARKS_IN_NAMES)
-    return layout.is_dos_text or any(strange)
+    return any(not mark.isascii() and not mark.isalpha() and mark not in _MARKS_IN_NAMES for mark in vendor)

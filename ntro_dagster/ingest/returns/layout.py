@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from ntro_dagster.ingest.returns.content import DOUBTFUL_ENCODING
+
 DECISIVE = frozenset({"amount_gross", "amount_net", "expense_date", "vendor"})
 """Columns a payment cannot be booked without."""
 
@@ -27,7 +29,7 @@ class Layout:
 
     Attributes:
         kind: `csv` or `json`.
-        encoding: Python codec name.
+        encoding: Python codec name; `DOUBTFUL_ENCODING` when nobody can tell which letters the bytes stand for.
         delimiter: one character; empty for JSON.
         header_line: 1-based line of the header (of its last row, when it is split over two); 0 for JSON.
         columns: unique names of the columns up to the last heading, as used in `ReturnRecord.raw`.
@@ -91,9 +93,12 @@ class Layout:
         return frozenset(self.columns).union(unnamed)
 
     @cached_property
-    def is_dos_text(self) -> bool:
-        """Does the heading of the amount show a DOS pound sign? Then letters outside ASCII are not what they seem."""
-        return self.encoding == "cp1252" and any("œ" in self.mapping.get(each, "") for each in DECISIVE)
+    def letters_doubtful(self) -> bool:
+        """May letters outside ASCII be other ones than they seem? So when the encoding is unknown, and when the heading of
+        the amount shows what a DOS pound sign becomes in Windows-1252.
+        """
+        dos = self.encoding == "cp1252" and any("œ" in self.mapping.get(each, "") for each in DECISIVE)
+        return dos or self.encoding == DOUBTFUL_ENCODING
 
     @property
     def amount(self) -> str | None:

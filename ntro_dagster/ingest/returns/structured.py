@@ -97,7 +97,7 @@ def _parsed(content: Path, encoding: str, name: str) -> Any:
     size = content.stat().st_size
     if size > MAX_JSON_BYTES:
         raise DocumentTooLargeError(name=name, size=size, limit=MAX_JSON_BYTES)
-    if encoding == "cp1252":
+    if not encoding.startswith("utf-8"):
         raise DocumentUnreadableError(name=name, line=1, reason="JSON must be UTF-8")
     try:
         return json.loads(

@@ -56,6 +56,25 @@ def test_encodings(opened: Open, data: bytes, encoding: str) -> None:
     assert document.layout.columns[0] == "Department Family", "no byte order mark in a name"
 
 
+def test_text_of_unknown_encoding_loses_no_byte(opened: Open) -> None:
+    letters = bytes(range(0x80, 0x100))
+    document = opened((HEADER + ROW).encode() + ROW.encode().replace(b"Acme", b"A" + letters + b"Z"))
+    assert document.layout.encoding == "latin-1"
+    assert document.layout.letters_doubtful
+    plain, doubtful = document.records()
+    assert plain.raw["Supplier"] == "Acme"
+    assert doubtful.raw["Supplier"].encode("latin-1") == b"A" + letters + b"Z"
+    assert doubtful.line == 3, "no byte is taken for a line end"
+
+
+def test_one_unknown_byte_far_down_makes_the_whole_text_doubtful(opened: Open) -> None:
+    lines = ROW.replace("Acme", "Café").encode("cp1252") * 5_000
+    assert opened(HEADER.encode() + lines).layout.letters_doubtful is False
+    document = opened(HEADER.encode() + lines + ROW.encode().replace(b"Acme", b"Fa\x8dade"))
+    assert document.layout.letters_doubtful
+    assert document.record_count == 5_001
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_delimiters(opened: Open, delimiter: str) -> None:
     document = opened((HEADER + ROW).replace(",", delimiter))
@@ -168,6 +187,11 @@ def test_totals_and_notes_are_records(opened: Open) -> None:
 def test_a_header_alone_is_a_return_without_rows(opened: Open) -> None:
     document = opened(HEADER)
     assert (document.record_count, list(document.records()), document.findings) == (0, [], ())
+
+
+@pytest.mark.parametrize("cell", ["", "  ", "n/a", "-", "Entity", " ENTITY "])
+def test_a_cell_that_names_no_body(opened: Open, cell: str) -> None:
+    assert [record.entity for record in opened(HEADER + ROW + ROW.replace("Body", cell)).records()] == ["Body", None]
 
 
 def test_the_document_says_when_no_row_names_a_body(opened: Open) -> None:

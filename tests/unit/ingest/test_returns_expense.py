@@ -100,7 +100,6 @@ def test_a_certain_row() -> None:
         ({"Supplier": "Caf\u00a8 Ltd"}, FindingCode.VENDOR_UNREADABLE, "vendor"),
         ({"Supplier": "Acme\x07"}, FindingCode.VENDOR_UNREADABLE, "vendor"),
         ({"Supplier": "REDACTED"}, FindingCode.VENDOR_WITHHELD, "vendor"),
-        ({"Entity": ""}, FindingCode.ENTITY_MISSING, "entity"),
         ({"column 9": "spill"}, FindingCode.ROW_RAGGED, None),
         ({"Transaction Number": "x", "Amount": "128628651", "Description": "240,000.00"}, FindingCode.ROW_RAGGED, None),
         ({"Supplier": "Total", "Date": ""}, FindingCode.NOT_A_PAYMENT, None),
@@ -222,8 +221,23 @@ def test_letters_of_a_dos_text_are_not_trusted() -> None:
     assert codes(read(name)) == []
     columns = [*COLUMNS.values(), "Amount (œ)"]
     dos = layout_with(encoding="cp1252", mapping={**COLUMNS, "amount_gross": "Amount (œ)"}, columns=columns, width=len(columns))
-    assert codes(read({**name, "Amount (œ)": "5.00"}, dos)) == [FindingCode.VENDOR_UNREADABLE]
-    assert codes(read({"Amount (œ)": "5.00"}, dos)) == []
+    assert codes(read({**name, "Amount (œ)": "5.00"}, dos)) == [FindingCode.TEXT_DOUBTFUL]
+    assert codes(read({"Amount": "", "Amount (œ)": "5.00"}, dos)) == []
+
+
+@pytest.mark.parametrize("heading", RAW)
+def test_one_letter_of_unknown_encoding_in_any_cell_puts_the_row_in_doubt(heading: str) -> None:
+    unknown = layout_with(encoding="latin-1")
+    found = read({heading: RAW[heading].replace("£", "") + "\x8d"}, unknown).findings
+    assert Finding.of(FindingCode.TEXT_DOUBTFUL) in found
+    assert Finding.of(FindingCode.TEXT_DOUBTFUL) not in read({heading: RAW[heading] + "é"}).findings
+
+
+def test_rows_of_plain_ascii_are_certain_whatever_the_encoding() -> None:
+    unknown = layout_with(encoding="latin-1")
+    assert codes(read({"Amount": "1,234.56"}, unknown)) == []
+    note = read({**dict.fromkeys(RAW, ""), "Description": "\xd0"}, unknown)
+    assert codes(note) == [FindingCode.NOT_A_PAYMENT, FindingCode.TEXT_DOUBTFUL]
 
 
 def test_cells_of_any_length_are_no_dates_or_amounts() -> None:
@@ -231,7 +245,8 @@ def test_cells_of_any_length_are_no_dates_or_amounts() -> None:
     assert codes(reading) == [FindingCode.AMOUNT_UNREADABLE, FindingCode.DATE_UNREADABLE]
 
 
-def test_a_document_that_names_no_body_does_not_repeat_it_on_every_row() -> None:
+def test_whose_row_it_is_was_settled_when_it_was_filed() -> None:
+    assert codes(read({"Entity": ""})) == []
     assert codes(read({"Entity": ""}, layout_with(names_entity=False))) == []
 
 

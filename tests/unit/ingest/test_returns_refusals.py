@@ -75,10 +75,16 @@ def test_packed_is_never_opened(refused: Refused, data: bytes) -> None:
     assert peak < 2_000_000, "a zip bomb stays folded"
 
 
-def test_undecodable_names_the_line(refused: Refused) -> None:
-    error = refused(HEADER.encode() + b"Body,01/04/2013,Fa\x8dade,Acme,5.00,\n", DocumentUnreadableError)
+@pytest.mark.parametrize("before", [b"", b"\xa3" * content._BLOCK])
+def test_undecodable_with_control_bytes_is_no_text(refused: Refused, before: bytes) -> None:
+    data = HEADER.encode() + before + b"\nBody,01/04/2013,Fa\x8dade\x02,Acme,5.00,\n"
+    error = refused(data, DocumentUnreadableError)
     assert error.code == "DOCUMENT_UNREADABLE"
-    assert error.values["line"] == 2
+    assert error.values["line"] == 3
+
+
+def test_noise_is_not_a_return(refused: Refused) -> None:
+    refused(bytes(range(0x80, 0x100)) * 200, NotAReturnError)
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le"])
@@ -166,6 +172,7 @@ def test_json_that_is_no_return(tmp_path: Path, text: str) -> None:
         open_return(path, name="r.json")
 
 
-def test_json_in_windows_1252(refused: Refused) -> None:
+def test_json_that_is_not_utf_8(refused: Refused) -> None:
     rows = [{"date": "2013-04-01", "supplier": "Café", "amount": 5}]
     refused(json.dumps(rows, ensure_ascii=False).encode("cp1252"), DocumentUnreadableError)
+    refused(json.dumps(rows, ensure_ascii=False).replace("é", "\x8d").encode("latin-1"), DocumentUnreadableError)
