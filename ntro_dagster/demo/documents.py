@@ -90,7 +90,14 @@ def _rows(random_of: random.Random, entity: DemoEntity, period: str) -> list[lis
         vat = (net / 5).quantize(Decimal("0.01")) if random_of.random() < 0.6 else Decimal(0)  # noqa: PLR2004
         day = date(year, month, random_of.randint(1, last))
         rows.append(
-            [f"{day:%d/%m/%Y}", kind, supplier, f"{entity.slug[:2].upper()}{1000 + number}", f"{net + vat:,.2f}", f"{vat:.2f}" if vat else ""]
+            [
+                f"{day:%d/%m/%Y}",
+                kind,
+                supplier,
+                f"{entity.slug[:2].upper()}{1000 + number}",
+                f"{net + vat:,.2f}",
+                f"{vat:.2f}" if vat else "",
+            ]
         )
     _spoil(rows, entity)
     return rows

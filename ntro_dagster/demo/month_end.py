@@ -114,7 +114,7 @@ class _Month:
                     database,
                     store,
                     path,
-                    resolve=lambda names: entities_by_spelling(database, names),  # noqa: B023 - one database for all
+                    resolve=lambda names: entities_by_spelling(database, names),
                     submitted_by=PREPARER,
                     entity=await entity_by_slug(database, entity.slug, tenant=self._tenant.slug) if entity else None,
                     period=self._period,
@@ -151,8 +151,8 @@ class _Month:
     async def approve(self) -> None:
         async with self._database(Role.DESK) as desk:
             filed = await file_signal(desk, self._kind, "approve", filed_by=APPROVER, period=self._period, status="PENDING")
-        for signal in filed:
-            self._console.print(f"  {self._tenant.slug}: {signal.rows} rows approved in one decision")
+        for decision in filed:
+            self._console.print(f"  {self._tenant.slug}: {decision.rows} rows approved in one decision")
         await self._until("the approver's decision", _ALL_APPLIED)
 
     async def wait_closed(self) -> None:
@@ -238,5 +238,3 @@ def _wait_for_interrupt() -> None:
         signal.pause()
     except KeyboardInterrupt:
         return
-
-

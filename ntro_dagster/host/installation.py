@@ -222,7 +222,7 @@ class Installation:
         tenant = self.home.tenant(slug)
         return ProcessSpec(
             name=f"tenant-{slug}",
-            argv=[sys.executable, "-P", "-m", "ntro_dagster.tenant.code_server"],
+            argv=[sys.executable, "-m", "ntro_dagster.tenant.code_server"],  # no -P: Dagster drops sys.path[0] itself
             environment=tenant.process_env,
             log=tenant.logs / "code_server.log",
             order=TENANT_ORDER,

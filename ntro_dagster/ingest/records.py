@@ -58,7 +58,8 @@ async def mark_staged(
 ) -> None:
     """Part of the staging transaction: either rows and note are there, or neither."""
     await database.execute(
-        "UPDATE ingest.intake SET staged_at = now(), run_id = %s WHERE entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
+        "UPDATE ingest.intake SET staged_at = now(), run_id = %s "
+        "WHERE entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
         [run_id, entity_id, list(documents)],
     )
 

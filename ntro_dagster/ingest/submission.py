@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,9 @@ from psycopg.types.json import Jsonb
 from ntro_dagster.errors import UsageError
 from ntro_dagster.ingest.finding import Finding, FindingCode
 from ntro_dagster.ingest.outcome import IngestOutcome, IngestStatus
-from ntro_dagster.ingest.returns import SpendReturn, open_return
+from ntro_dagster.ingest.returns import ReturnRecord, SpendReturn, open_return
 from ntro_dagster.ingest.store import DocumentStore, Incoming
-from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
+from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, identifiers
 
 DOCUMENT_NAMESPACE = uuid.UUID("5d0c3b62-0a2b-5c93-9e2b-6b6a3f6f2d31")
 
@@ -68,7 +69,7 @@ Resolve = Callable[[Iterable[str]], Awaitable[Mapping[str, KnownEntity]]]
 
 def period_of(path: Path) -> str | None:
     """The month in the path: the folder nearest to the file that is named for one, else the file's own name."""
-    for part in (*reversed(path.parent.parts), path.name):
+    for part in (*reversed(path.absolute().parent.parts), path.name):
         if match := _IN_PATH.search(part) if part == path.name else _IN_PATH.fullmatch(part):
             return match[0]
     return None
@@ -95,7 +96,7 @@ async def submit(
     Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `DocumentFiledElsewhereError`,
         `EntitiesUnknownError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
     """
-    period = period or period_of(path.absolute())
+    period = period or period_of(path)
     if period is None:
         raise PeriodMissingError(name=path.name)
     with store.receive(path) as incoming:
@@ -105,7 +106,7 @@ async def submit(
         document = open_return(incoming.path, name=path.name)
         owners = await _owners(document, entity, resolve)
         async with database.transaction(Actor(submitted_by, "person")):
-            outcome = await _write(database, incoming, document, owners, entity, period, source, submitted_by)
+            outcome = await _Submission(incoming, document, entity, owners, period, source, submitted_by).write(database)
             # Before the commit: a row must never point at bytes that are not there. A file without a row is harmless.
             store.keep(incoming)
         return outcome
@@ -143,73 +144,83 @@ async def _owners(document: SpendReturn, entity: KnownEntity | None, resolve: Re
     return owners
 
 
-async def _write(
-    database: TenantDatabase,
-    incoming: Incoming,
-    document: SpendReturn,
-    owners: Mapping[str, KnownEntity],
-    entity: KnownEntity | None,
-    period: str,
-    source: str,
-    submitted_by: str,
-) -> IngestOutcome:
-    document_id = uuid.uuid5(DOCUMENT_NAMESPACE, incoming.sha256)
-    await database.execute(
-        "INSERT INTO ingest.submitted_documents (id, sha256, name, bytes, source, period, layout, records, findings, submitted_by) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        [
-            document_id,
-            bytes.fromhex(incoming.sha256),
-            document.name,
-            incoming.size,
-            source,
-            period,
-            Jsonb(document.layout.as_dict()),
-            document.record_count,
-            Jsonb([finding.as_dict() for finding in document.findings]),
-            submitted_by,
-        ],
-    )
-    missing = Jsonb([Finding.of(FindingCode.ENTITY_MISSING).as_dict()])
-    rows_of: Counter[uuid.UUID] = Counter()
-    homeless = 0
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """A document that passed, on its way into the database."""
 
-    def records() -> Iterable[list[Any]]:
-        nonlocal homeless
-        for record in document.records():
-            owner = entity or owners.get(record.entity or "")
-            if owner is None:
-                homeless += 1
-            else:
-                rows_of[owner.id] += 1
+    incoming: Incoming
+    document: SpendReturn
+    entity: KnownEntity | None
+    owners: Mapping[str, KnownEntity]
+    period: str
+    source: str
+    submitted_by: str
+
+    @property
+    def id(self) -> uuid.UUID:
+        return uuid.uuid5(DOCUMENT_NAMESPACE, self.incoming.sha256)
+
+    def owner(self, record: ReturnRecord) -> KnownEntity | None:
+        return self.entity or self.owners.get(record.entity or "")
+
+    async def write(self, database: TenantDatabase) -> IngestOutcome:
+        await self._write_document(database)
+        rows_of: Counter[KnownEntity | None] = Counter()
+        await database.copy_in(
+            sql.Identifier("ingest", "submitted_records"),
+            ("id", "document_id", "line", "entity_id", "period", "raw", "findings"),
+            self._records(rows_of),
+        )
+        homeless = rows_of.pop(None, 0)
+        await database.copy_in(
+            sql.Identifier("ingest", "intake"),
+            ("document_id", "entity_id", "period", "records"),
+            ([self.id, entity.id, self.period, rows] for entity, rows in rows_of.items() if entity),
+        )
+        found = self.document.record_count
+        return IngestOutcome(
+            name=self.document.name,
+            status=IngestStatus.ACCEPTED if found else IngestStatus.EMPTY,
+            message="filed" if found else "the document holds no data rows",
+            period=self.period,
+            document_id=str(self.id),
+            parsed_rows=found,
+            rejected_rows=homeless or None,
+            entities=tuple(sorted(entity.slug for entity in rows_of if entity)),
+        )
+
+    async def _write_document(self, database: TenantDatabase) -> None:
+        values = {
+            "id": self.id,
+            "sha256": bytes.fromhex(self.incoming.sha256),
+            "name": self.document.name,
+            "bytes": self.incoming.size,
+            "source": self.source,
+            "period": self.period,
+            "layout": Jsonb(self.document.layout.as_dict()),
+            "records": self.document.record_count,
+            "findings": Jsonb([finding.as_dict() for finding in self.document.findings]),
+            "submitted_by": self.submitted_by,
+        }
+        await database.execute(
+            sql.SQL("INSERT INTO ingest.submitted_documents ({}) VALUES ({})").format(
+                identifiers(list(values)), sql.SQL(", ").join(map(sql.Placeholder, values))
+            ),
+            values,
+        )
+
+    def _records(self, rows_of: Counter[KnownEntity | None]) -> Iterator[list[Any]]:
+        """Counts the rows of each entity as they pass by; None: rows that name no entity, which keep that as a finding."""
+        missing = Jsonb([Finding.of(FindingCode.ENTITY_MISSING).as_dict()])
+        for record in self.document.records():
+            owner = self.owner(record)
+            rows_of[owner] += 1
             yield [
-                uuid.uuid5(document_id, str(record.line)),
-                document_id,
+                uuid.uuid5(self.id, str(record.line)),
+                self.id,
                 record.line,
                 owner.id if owner else None,
-                period,
+                self.period,
                 Jsonb(record.raw),
                 None if owner else missing,
             ]
-
-    await database.copy_in(
-        sql.Identifier("ingest", "submitted_records"),
-        ("id", "document_id", "line", "entity_id", "period", "raw", "findings"),
-        records(),
-    )
-    await database.copy_in(
-        sql.Identifier("ingest", "intake"),
-        ("document_id", "entity_id", "period", "records"),
-        ([document_id, owner_id, period, count] for owner_id, count in rows_of.items()),
-    )
-    slugs = {owner.id: owner.slug for owner in (*owners.values(), *([entity] if entity else []))}
-    return IngestOutcome(
-        name=document.name,
-        status=IngestStatus.ACCEPTED if document.record_count else IngestStatus.EMPTY,
-        message="filed" if document.record_count else "the document holds no data rows",
-        period=period,
-        document_id=str(document_id),
-        parsed_rows=document.record_count,
-        rejected_rows=homeless or None,
-        entities=tuple(sorted(slugs[owner_id] for owner_id in rows_of)),
-    )

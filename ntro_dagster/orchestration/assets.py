@@ -98,7 +98,7 @@ def records_asset() -> AssetsDefinition:
         kinds={"postgres"},
         description="One raw record per data row of the partition's documents.",
     )
-    def submitted_records(context: AssetExecutionContext) -> MaterializeResult:
+    def submitted_records(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def count(run: RunbookContext) -> dict[str, int]:
             return await record_counts(run.database, entity_id=run.entity.id, period=run.period)
 
@@ -118,13 +118,13 @@ def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
         kinds={"postgres"},
         description="Typed rows of the partition, waiting for review where they need attention.",
     )
-    def rows(context: AssetExecutionContext) -> MaterializeResult:
+    def rows(context: AssetExecutionContext) -> MaterializeResult[None]:
         return in_partition(context, lambda run: stage(run, ledger))
 
     return rows
 
 
-async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult:
+async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult[None]:
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
     handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
     documents = await run.documents()
@@ -157,8 +157,8 @@ def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
         kinds={"postgres"},
         description="People's decisions, applied in the order they were filed.",
     )
-    def decisions(context: AssetExecutionContext) -> MaterializeResult:
-        async def drain(run: RunbookContext) -> MaterializeResult:
+    def decisions(context: AssetExecutionContext) -> MaterializeResult[None]:
+        async def drain(run: RunbookContext) -> MaterializeResult[None]:
             handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
             applied = await apply_signals(handle, period=run.period)
             return MaterializeResult(
@@ -185,8 +185,8 @@ def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
         kinds={"postgres"},
         description="Approved rows, posted to the general ledger exactly once.",
     )
-    def journals(context: AssetExecutionContext) -> MaterializeResult:
-        async def post(run: RunbookContext) -> MaterializeResult:
+    def journals(context: AssetExecutionContext) -> MaterializeResult[None]:
+        async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
             for ledger in ledgers:
                 handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
@@ -215,8 +215,8 @@ def trial_balance_asset() -> AssetsDefinition:
         check_specs=[balances],
         description="The trial balance of the entity at the end of the period.",
     )
-    def trial_balance(context: AssetExecutionContext) -> MaterializeResult:
-        async def close(run: RunbookContext) -> MaterializeResult:
+    def trial_balance(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg] # Dagster reads it
+        async def close(run: RunbookContext) -> MaterializeResult[None]:
             balance = await draw_up(run.database, entity_id=run.entity.id, period=run.period, run_id=run.run_id, salt=run.salt)
             return MaterializeResult(
                 metadata={"accounts": len({line.account_code for line in balance.lines})},

@@ -114,7 +114,7 @@ def at_the_wall() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, its text must not travel
+    except Exception as error:
         error_id = uuid.uuid4()
         code = error.code if isinstance(error, NtroError) else type(error).__name__
         story = f"{error.explain()}\n{error.advice()}\n" if isinstance(error, NtroError) else ""

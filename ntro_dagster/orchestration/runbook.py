@@ -12,9 +12,9 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.names import TENANT_TAG
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.orchestration.schedules import monthly_schedule
-from ntro_dagster.orchestration.names import TENANT_TAG
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant

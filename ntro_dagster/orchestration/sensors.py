@@ -36,6 +36,8 @@ INTERVAL_S = 5
 """The daemon's loop has a floor of 5 s."""
 
 LONGEST_BACKOFF = timedelta(minutes=10)
+_FREE_RETRIES = 1
+"""A run that died once is started again at once: a killed worker is no reason to wait."""
 _LOOK_BACK = 12
 """Failed runs that are looked at: enough for the longest back-off."""
 
@@ -113,7 +115,7 @@ def _resting(instance: DagsterInstance, past: RunsFilter) -> bool:
         if record.dagster_run.status is not DagsterRunStatus.FAILURE:
             break
         failures += 1
-    if failures < 2:  # a run that died once is started again at once
+    if failures <= _FREE_RETRIES:
         return False
-    pause = min(timedelta(seconds=5 * 2 ** (failures - 2)), LONGEST_BACKOFF)
+    pause = min(timedelta(seconds=INTERVAL_S * 2 ** (failures - _FREE_RETRIES - 1)), LONGEST_BACKOFF)
     return datetime.now(UTC) - records[0].update_timestamp.astimezone(UTC) < pause

@@ -5,7 +5,7 @@ Each query reads an index of open work, not the rows that exist.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,24 +36,23 @@ class Waiting:
 
 async def waiting(database: TenantDatabase, work: Work, subledgers: Sequence[str]) -> list[Waiting]:
     """Partitions in which `work` waits, oldest month first."""
-    query = {Work.INTAKE: _INTAKE, Work.REVIEW: _REVIEW, Work.POSTING: _posting, Work.CLOSE: _close}[work]
-    statement = query(subledgers) if callable(query) else query
-    rows = await database.fetch(statement, {"subledgers": list(subledgers), "limit": LIMIT})
+    rows = await database.fetch(_QUESTIONS[work](subledgers), {"subledgers": list(subledgers), "limit": LIMIT})
     return [Waiting(row["slug"], row["period"]) for row in rows]
 
 
-_INTAKE = """
+_INTAKE = sql.SQL("""
     SELECT DISTINCT e.slug, i.period FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id
-     WHERE i.staged_at IS NULL AND e.status = 'ACTIVE' ORDER BY i.period, e.slug LIMIT %(limit)s"""
+     WHERE i.staged_at IS NULL AND e.status = 'ACTIVE' ORDER BY i.period, e.slug LIMIT %(limit)s""")
 
-_REVIEW = """
+_REVIEW = sql.SQL("""
     SELECT DISTINCT e.slug, s.period FROM system.signals s JOIN system.entities e ON e.id = s.entity_id
-     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) ORDER BY s.period, e.slug LIMIT %(limit)s"""
+     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) ORDER BY s.period, e.slug LIMIT %(limit)s""")
 
 # Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows.
 _ACTIVE = """
     SELECT DISTINCT e.slug, a.period FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
-     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({}) ORDER BY a.period, e.slug LIMIT %(limit)s"""
+     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({})
+     ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
 
@@ -73,3 +72,11 @@ def _close(subledgers: Sequence[str]) -> sql.Composed:
 
 def _has(subledger: str, condition: str) -> sql.Composed:
     return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), sql.SQL(condition))
+
+
+_QUESTIONS: dict[Work, Callable[[Sequence[str]], sql.Composable]] = {
+    Work.INTAKE: lambda _: _INTAKE,
+    Work.REVIEW: lambda _: _REVIEW,
+    Work.POSTING: _posting,
+    Work.CLOSE: _close,
+}

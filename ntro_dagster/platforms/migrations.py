@@ -120,7 +120,7 @@ def _apply(connection: psycopg.Connection, owner: str, file: Path) -> str:
     started = time.monotonic()
     try:
         with connection.transaction():
-            connection.execute(text)  # type: ignore[call-overload]
+            connection.execute(text)
             connection.execute(
                 "INSERT INTO system.schema_migrations (bundle, name, checksum, milliseconds) VALUES (%s, %s, %s, %s)",
                 [owner, file.name, checksum(text), round((time.monotonic() - started) * 1000)],

@@ -148,7 +148,7 @@ class TenantDatabase:
         """Run one statement; returns the number of rows it touched."""
         connection = await self.connection()
         try:
-            cursor = await connection.execute(statement, parameters)  # type: ignore[call-overload]
+            cursor = await connection.execute(statement, parameters)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise translate(error) or error from None
         return int(cursor.rowcount)
