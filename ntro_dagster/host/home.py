@@ -247,6 +247,11 @@ class Home:
         except ValidationError:
             raise HomeDamagedError(path=self.description_file) from None
 
+    def change_port(self, webserver_port: int) -> None:
+        """The webserver's port from its next start on. Raises: as `describe()`."""
+        changed = self.describe().model_copy(update={"webserver_port": webserver_port})
+        write_private(self.description_file, changed.model_dump_json(indent=2) + "\n")
+
     def create_sockets(self) -> None:
         """Make the directory of the sockets, 0700.
 

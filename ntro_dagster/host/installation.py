@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
@@ -102,6 +101,8 @@ class Installation:
 
     def prepare(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
         """The home, its PostgreSQL running, the workspace's database made: everything a tenant can be created in."""
+        from ntro_dagster.boundary.storage import prepare_instance  # noqa: PLC0415 - Dagster takes a second to import
+
         made = self.home.description_file.exists()
         self.home.create(webserver_port=webserver_port or (_free_port() if not made else 0))
         private_directory(self.home.root / "credentials")

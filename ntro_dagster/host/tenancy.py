@@ -12,13 +12,13 @@ from importlib.resources import files
 
 import psycopg
 
+from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL
 from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.orchestration.names import entities_set
 from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
 from ntro_dagster.subledger.deployment import deploy
 from ntro_dagster.tenant.entities import Entity, close_entity, create_entities

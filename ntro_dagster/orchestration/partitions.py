@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dagster import DynamicPartitionsDefinition, MonthlyPartitionsDefinition, MultiPartitionKey, MultiPartitionsDefinition
 
-from ntro_dagster.orchestration.names import entities_set
-
-FIRST_PERIOD = "2010-01"
-"""Months before are not offered; an entity's history starts when its first document is filed."""
+from ntro_dagster.boundary.names import FIRST_PERIOD, entities_set
 
 
 def partitions_of(tenant: str) -> MultiPartitionsDefinition:

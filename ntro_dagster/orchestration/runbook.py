@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
+from ntro_dagster.boundary.names import TENANT_TAG
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.orchestration import assets
-from ntro_dagster.orchestration.names import TENANT_TAG
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.orchestration.schedules import monthly_schedule
 from ntro_dagster.orchestration.sensors import sensor

@@ -26,8 +26,8 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.orchestration.context import at_the_wall
-from ntro_dagster.orchestration.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
