@@ -15,7 +15,7 @@ from ntro_dagster.cli.connections import as_role, entity_of, installation, tenan
 from ntro_dagster.cli.failures import OK, PARTIAL, familiar, one_line, tell
 from ntro_dagster.cli.files import Candidate, candidates
 from ntro_dagster.cli.invocation import command, invocation
-from ntro_dagster.cli.output import Column, line, progress, result, table
+from ntro_dagster.cli.output import Column, count, line, progress, result, table
 from ntro_dagster.cli.selection import AsOption, TenantOption, TimeoutOption, checked_period, checked_user
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.ingest.finding import MESSAGES
@@ -253,9 +253,11 @@ def _show(outcomes: list[FileOutcome], *, waited: bool) -> None:
         columns = [Column("File", flexible=True), Column("Outcome"), Column("Period"), Column("Rows", right=True)]
         if waited:
             columns += [Column("Accepted", right=True), Column("Attention", right=True)]
-        table([*columns, Column("Entities", flexible=True)], [_cells(o.outcome, waited=waited) for o in outcomes if not o.error])
+        filed = [_cells(o.outcome, waited=waited) for o in outcomes if not o.error]
+        if filed:
+            table([*columns, Column("Entities", flexible=True)], filed)
         _show_issues(outcomes)
-        line(f"{rows:,} rows in {len(outcomes)} files: " + ", ".join(f"{number} {word}" for word, number in counts.items()))
+        line(f"{count(rows, 'row')} in {count(len(outcomes), 'file')}: " + ", ".join(f"{number} {word}" for word, number in counts.items()))
 
     result(value, human)
     _tell_refusals([outcome for outcome in outcomes if outcome.error])

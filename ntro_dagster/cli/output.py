@@ -218,6 +218,11 @@ def duration(seconds: float | None) -> str | None:
     return f"{hours} h {minutes_left:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def when(moment: datetime | None) -> str | None:
     """Local time, to the second."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else None

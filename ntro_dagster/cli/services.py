@@ -12,7 +12,7 @@ import typer
 
 from ntro_dagster.cli.failures import FAILED, NOT_RUNNING, OK
 from ntro_dagster.cli.invocation import command, invocation
-from ntro_dagster.cli.output import Column, duration, line, note, pairs, result, said, table
+from ntro_dagster.cli.output import Column, count, duration, line, note, pairs, result, said, table
 from ntro_dagster.errors import NtroError, UsageError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def doctor() -> int:
             [(check.name, check.state.value, check.finding) for check in checks],
         )
         _mends([*problems, *warnings])
-        line(f"{_count(len(problems), 'problem')}, {_count(len(warnings), 'warning')}, {len(checks)} checks")
+        line(f"{count(len(problems), 'problem')}, {count(len(warnings), 'warning')}, {len(checks)} checks")
 
     result({"problems": len(problems), "warnings": len(warnings), "checks": checks}, human)
     return FAILED if problems else OK
@@ -149,10 +149,6 @@ def _mends(checks: list[Check]) -> None:
         line(f"→ {check.mend}")
     if checks:
         line()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _interrupt(_number: int, _frame: Any) -> NoReturn:

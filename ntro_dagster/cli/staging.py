@@ -94,7 +94,7 @@ async def judged(database: TenantDatabase, documents: Sequence[str]) -> dict[str
 # A row names its document in its source_ref, `doc:<uuid>#L<line>`; the partitions come first, because they have an index.
 _WHERE = """
     WHERE (t.entity_id, t.period) IN (SELECT entity_id, period FROM ingest.intake WHERE document_id = ANY(%(documents)s::uuid[]))
-      AND substr(t.source_ref, 5, 36) = ANY(%(documents)s)"""
+      AND substr(t.source_ref, 5, 36) = ANY(%(documents)s::text[])"""
 
 _ROWS = f"""
     SELECT substr(t.source_ref, 5, 36) AS document, t.status = 'NEEDS_ATTENTION' AS attention, count(*) AS rows
