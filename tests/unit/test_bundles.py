@@ -1,0 +1,31 @@
+"""Bundles: the platform's own and the runbooks', from a checkout."""
+
+import pytest
+
+from ntro_dagster.bundles import BundleNotFoundError, platform_bundle, runbook_bundle, runbook_bundles
+from ntro_dagster.orchestration.runbook import frontmatter
+from ntro_dagster.subledger.registry import load_types, subledger_types
+
+
+def test_platform_types_register_themselves() -> None:
+    load_types(platform_bundle())
+    assert {kind.name for kind in subledger_types() if kind.owner_runbook is None} >= {"expenses", "journal_proposals"}
+
+
+def test_the_runbook_is_found_by_its_slug() -> None:
+    bundle = runbook_bundle("expense-processor")
+    assert frontmatter(bundle).slug == "expense-processor" == bundle.root.name
+
+
+def test_an_unknown_runbook_is_named_with_the_known_ones() -> None:
+    with pytest.raises(BundleNotFoundError) as caught:
+        runbook_bundle("nothing")
+    assert "'nothing'" in caught.value.explain()
+    assert "expense-processor" in caught.value.explain()
+
+
+@pytest.mark.parametrize("bundle", runbook_bundles(), ids=lambda bundle: bundle.slug)
+def test_every_runbook_says_what_the_loader_asks(bundle) -> None:  # type: ignore[no-untyped-def]
+    head = frontmatter(bundle)
+    assert len(head.schedule.split()) == 5
+    assert head.timezone
