@@ -38,7 +38,10 @@ def trial_balance(
     period: Annotated[str, typer.Option("--period", "-p", metavar="YYYY-MM", help="The month.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV (RFC 4180) on standard output.")] = False,
 ) -> None:
-    """The trial balance of an entity: the month's movements, and the balance at its end (debit less credit)."""
+    """The trial balance of an entity and month.
+
+    The month's movements, and the balance at its end: debit less credit.
+    """
     from ntro_dagster.gl.trial_balance import trial_balance as read  # noqa: PLC0415
     from ntro_dagster.host.home import Role  # noqa: PLC0415
 

@@ -72,8 +72,9 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Files, or folders: all files in them, hidden ones left out.")
+        list[Path], typer.Argument(metavar="PATH", help="Files, or folders: all files in them, hidden ones left out.")
     ],
+    *,
     tenant: TenantOption,
     entity: Annotated[
         str | None, typer.Option("--entity", "-e", help="All rows are this entity's [default: each row names its own]")
@@ -87,7 +88,9 @@ def ingest(
     timeout: TimeoutOption = 300,
     user: AsOption = None,
 ) -> int:
-    """File documents: kept by content, unchangeable; the same bytes twice is one document.
+    """File documents: files, or folders of files.
+
+    They are kept by content, and never change; the same bytes twice is one document.
 
     Exit code: 0 all filed, 5 some of several files refused; for a single file, that of its error.
     """
@@ -225,18 +228,18 @@ def _check_open(tenant: str, entities: Iterable[Entity]) -> None:
 
 
 async def _wait(
-    database: TenantDatabase, order: Order, outcomes: Sequence[FileOutcome], timeout: float
+    database: TenantDatabase, order: Order, outcomes: Sequence[FileOutcome], patience: float
 ) -> tuple[list[FileOutcome], NtroError | None]:
     from ntro_dagster.cli.staging import StagingSlowError, judged, wait_for_runs  # noqa: PLC0415
 
     documents = sorted({o.outcome.document_id for o in outcomes if o.outcome.document_id})
-    waiting = await wait_for_runs(database, documents, timeout)
+    waiting = await wait_for_runs(database, documents, patience)
     verdicts = await judged(database, documents)
     known = [
         replace(o, outcome=verdicts[o.outcome.document_id].on(o.outcome)) if o.outcome.document_id in verdicts else o
         for o in outcomes
     ]
-    slow = StagingSlowError(documents=waiting, seconds=round(timeout), tenant=order.tenant) if waiting else None
+    slow = StagingSlowError(documents=waiting, seconds=round(patience), tenant=order.tenant) if waiting else None
     return known, slow
 
 
@@ -257,7 +260,10 @@ def _show(outcomes: list[FileOutcome], *, waited: bool) -> None:
         if filed:
             table([*columns, Column("Entities", flexible=True)], filed)
         _show_issues(outcomes)
-        line(f"{count(rows, 'row')} in {count(len(outcomes), 'file')}: " + ", ".join(f"{number} {word}" for word, number in counts.items()))
+        line(
+            f"{count(rows, 'row')} in {count(len(outcomes), 'file')}: "
+            + ", ".join(f"{number} {word}" for word, number in counts.items())
+        )
 
     result(value, human)
     _tell_refusals([outcome for outcome in outcomes if outcome.error])

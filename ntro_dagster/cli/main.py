@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Month-end for fund administrators, on Dagster.",
 )
 
@@ -54,7 +55,7 @@ app.add_typer(schedules.app, name="schedule")
 def demo(
     once: bool = typer.Option(False, "--once", help="Stop everything when the month is done."),
 ) -> Any:
-    """Two clients' month-ends, from raw files to trial balances."""
+    """Two clients' month-ends, from files to trial balances."""
     from importlib import import_module  # noqa: PLC0415
 
     run_demo: Any = import_module("ntro_dagster.cli.demo").run_demo
@@ -80,7 +81,7 @@ def run(arguments: list[str]) -> int:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return failures.PIPE_CLOSED
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - this is the outermost place
+    except (Exception, KeyboardInterrupt) as error:
         return failures.report(error)
     if code == failures.INTERRUPTED:  # Typer swallows the exception
         failures.tell(failures.InterruptedByUserError())

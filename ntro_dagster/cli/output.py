@@ -71,7 +71,7 @@ class Column:
     flexible: bool = False
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:  # noqa: PLR0911 - one line per kind
     """`value` as JSON has it: money as decimal strings, times as ISO 8601."""
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}

@@ -16,7 +16,7 @@ import typer
 from ntro_dagster.cli.connections import as_role, entity_of, tenant_home
 from ntro_dagster.cli.failures import OK, PARTIAL
 from ntro_dagster.cli.invocation import command
-from ntro_dagster.cli.output import Column, line, note, progress, result, table
+from ntro_dagster.cli.output import Column, count, line, note, progress, result, table
 from ntro_dagster.cli.selection import (
     AsOption,
     EntityFilter,
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from ntro_dagster.subledger.registry import SubledgerType
     from ntro_dagster.subledger.review import Filed
 
-app = typer.Typer(no_args_is_help=True, help="Decide upon rows: files a decision, which a run then applies.")
+app = typer.Typer(no_args_is_help=True, help="Decide upon rows: approve, reject, exclude, edit, accept.")
 
 POLL_S = 0.5
 _PREFIX = re.compile(r"[0-9a-f]{8,32}")
 
-RowsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Ids, or their first 8 characters or more.")]
+RowsArgument = Annotated[list[str] | None, typer.Argument(metavar="ROW", help="Ids, or their first 8 characters or more.")]
 SubledgerOption = Annotated[str, typer.Option("--subledger", help="The subledger the rows are in.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; kept for ever.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A new value; may be repeated.")]
@@ -120,11 +120,15 @@ class Decision:
 
 @app.callback()
 def group() -> None:
-    """Decide upon rows: files a decision (a signal), which a run then applies. Nobody approves what they made."""
+    """Decide upon rows: approve, reject, exclude, edit, accept.
+
+    Files a decision (a signal), which a run then applies. Nobody approves what they made.
+    """
 
 
 def _register(signal: str, what: str, *, takes_values: bool) -> None:
     def decide(
+        *,
         tenant: TenantOption,
         subledger: SubledgerOption,
         rows: RowsArgument = None,
@@ -311,10 +315,10 @@ def _show(decision: Decision, filed: Sequence[Filed], slugs: dict[UUID, str], ou
             columns += [Column("Signal")]
         table(columns, [_cells(signal, waited=waited) for signal in signals])
         if decision.dry_run:
-            line(f"dry run: nothing was filed; {total:,} rows would be {WORDS[decision.signal]}")
+            line(f"dry run: nothing was filed; {count(total, 'row')} would be {WORDS[decision.signal]}")
         else:
             line(
-                f"filed by {decision.filed_by}: {total:,} rows to be {WORDS[decision.signal]}"
+                f"filed by {decision.filed_by}: {count(total, 'row')} to be {WORDS[decision.signal]}"
                 + ("" if waited else "; runs apply it")
             )
 

@@ -38,14 +38,13 @@ class RowsGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=RowsGroup, no_args_is_help=True, help="Rows of a subledger: `ntro rows SUBLEDGER`, `ntro rows summary SUBLEDGER`."
-)
+app = typer.Typer(cls=RowsGroup, no_args_is_help=True, help="Rows of a subledger: `ntro rows [summary] SUBLEDGER`.")
 
 
 @command(app, "list")
 def list_(
     subledger: SubledgerArgument,
+    *,
     tenant: TenantOption,
     entity: EntityFilter = None,
     period: PeriodFilter = None,
@@ -96,6 +95,7 @@ def list_(
 @command(app, "summary")
 def summary(
     subledger: SubledgerArgument,
+    *,
     tenant: TenantOption,
     entity: EntityFilter = None,
     period: PeriodFilter = None,
@@ -164,8 +164,8 @@ class _Choice:
         if self._entity is not None:
             equal["entity_id"] = (await entity_of(database, self._entity, tenant=self._tenant)).id
         chosen = {name: value for name, value in equal.items() if value is not None}
-        parts = [sql.SQL("{} = %s").format(sql.Identifier("t", name)) for name in chosen]
-        return sql.SQL(" AND ").join(parts or [sql.SQL("TRUE")]), list(chosen.values())
+        parts: list[sql.Composable] = [sql.SQL("{} = %s").format(sql.Identifier("t", name)) for name in chosen]
+        return sql.SQL(" AND ").join([sql.SQL("TRUE"), *parts]), list(chosen.values())
 
 
 def finding_codes(row: dict[str, Any]) -> list[str]:

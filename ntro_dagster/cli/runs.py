@@ -18,7 +18,7 @@ from ntro_dagster.errors import TransientError, UsageError
 if TYPE_CHECKING:
     from ntro_dagster.workspace.feed import Feed, FeedEntry
 
-app = typer.Typer(no_args_is_help=True, help="Runs: what is done, by which work, for which entity and month.")
+app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, watch, cancel.")
 
 POLL_S = 0.5
 WATCH_EVERY_S = 1.0
@@ -53,6 +53,7 @@ class RunSlowError(TransientError):
 @command(app, "start")
 def start(
     runbook: Annotated[str, typer.Argument(help="The runbook's slug.")],
+    *,
     tenant: TenantOption,
     entity: Annotated[str, typer.Option("--entity", "-e", help="The entity's slug.")],
     period: Annotated[str, typer.Option("--period", "-p", metavar="YYYY-MM", help="The month.")],
@@ -91,6 +92,7 @@ def start(
 
 @command(app, "list")
 def list_(
+    *,
     tenant: TenantFilter = None,
     entity: EntityFilter = None,
     period: PeriodFilter = None,

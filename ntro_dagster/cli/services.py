@@ -56,10 +56,11 @@ def up(
         int | None, typer.Option("--port", min=1, max=65535, help="Port of the Dagster UI [default: the first free from 3000]")
     ] = None,
 ) -> int:
-    """Start everything: PostgreSQL, the workspace, one process per tenant.
+    """Start everything: database, workspace, tenants.
 
-    Stays until Ctrl-C, then stops everything. Safe to repeat, also after a crash. NTRO_POSTGRES_URL: a PostgreSQL of your own
-    (admin's URL), instead of the embedded one.
+    Stays until Ctrl-C, then stops everything. Safe to repeat, also after a crash.
+
+    NTRO_POSTGRES_URL: a PostgreSQL of your own (the admin's URL) instead of the embedded one.
     """
     from ntro_dagster.host.installation import Installation  # noqa: PLC0415
 
@@ -91,7 +92,10 @@ def down() -> int:
 
 
 def status() -> int:
-    """The processes, and where to look. Exit code: 0 all run, 1 one does not, 3 none does."""
+    """The processes, and where to look.
+
+    Exit code: 0 all run, 1 one does not, 3 none does.
+    """
     from ntro_dagster.host.supervision import Supervisor  # noqa: PLC0415
 
     home = invocation.home
@@ -120,11 +124,14 @@ def status() -> int:
     result(value, human)
     if not processes:
         return NOT_RUNNING
-    return OK if all(process.state == "RUNNING" for process in processes) else FAILED
+    return OK if all(_well(process) for process in processes) else FAILED
 
 
 def doctor() -> int:
-    """Find what is wrong with this machine or this home, and say the mend. Exit code 1 if there is a problem."""
+    """Find what is wrong with machine or home, and the mend.
+
+    Exit code: 0 fine, 1 there is a problem.
+    """
     from ntro_dagster.host.doctor import State, examine  # noqa: PLC0415
 
     checks = examine(invocation.home)
@@ -149,6 +156,11 @@ def _mends(checks: list[Check]) -> None:
         line(f"→ {check.mend}")
     if checks:
         line()
+
+
+def _well(process: ProcessStatus) -> bool:
+    """In its first seconds a process counts as starting, however well it answers."""
+    return process.state == "RUNNING" or (process.state == "STARTING" and not process.restarts)
 
 
 def _interrupt(_number: int, _frame: Any) -> NoReturn:
@@ -259,4 +271,4 @@ def _settle_port(home: Home, port: int | None) -> None:
             try:
                 probe.bind(("127.0.0.1", wanted))
             except OSError as error:
-                raise WebserverPortTakenError(port=wanted, why=error.strerror.lower()) from None
+                raise WebserverPortTakenError(port=wanted, why=str(error.strerror).lower()) from None

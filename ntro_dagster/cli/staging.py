@@ -47,9 +47,9 @@ class Verdict:
         )
 
 
-async def wait_for_runs(database: TenantDatabase, documents: Sequence[str], timeout: float) -> int:
-    """Until no document waits, or `timeout` seconds have passed. Returns how many wait still."""
-    deadline = time.monotonic() + timeout
+async def wait_for_runs(database: TenantDatabase, documents: Sequence[str], patience: float) -> int:
+    """Until no document waits, or `patience` seconds have passed. Returns how many wait still."""
+    deadline = time.monotonic() + patience
     with progress(len(documents), "documents staged") as update:
         while True:
             row = await database.fetch_one(
@@ -102,7 +102,8 @@ _ROWS = f"""
 
 _CODES = f"""
     SELECT substr(t.source_ref, 5, 36) AS document, f ->> 'code' AS code, count(DISTINCT t.id) AS rows
-      FROM {{}} t CROSS JOIN jsonb_array_elements(t.validation_errors) f {_WHERE} AND t.status = 'NEEDS_ATTENTION' GROUP BY 1, 2"""
+      FROM {{}} t CROSS JOIN jsonb_array_elements(t.validation_errors) f {_WHERE} AND t.status = 'NEEDS_ATTENTION'
+     GROUP BY 1, 2"""
 
 _HOMELESS = """
     SELECT document_id::text AS document, findings -> 0 ->> 'code' AS code, count(*) AS rows FROM ingest.submitted_records

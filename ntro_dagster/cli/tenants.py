@@ -47,7 +47,7 @@ def list_(closed: Annotated[bool, typer.Option("--all", help="Closed ones too.")
     with registry(installation()) as known:
         tenants = known.tenants(closed=closed)
         counts = {tenant.slug: len(known.entities(tenant.slug)) for tenant in tenants}
-    value = [
+    value: list[dict[str, Any]] = [
         {
             "slug": tenant.slug,
             "id": tenant.id,

@@ -91,7 +91,7 @@ class FeedEntry:
 
 @dataclass(frozen=True, slots=True)
 class StepEntry:
-    """One asset of a run, by the last word of its key. `status`: SUCCESS, FAILURE, SKIPPED, IN_PROGRESS."""
+    """One asset of a run: `review/expenses`, its key without the tenant. `status`: SUCCESS, FAILURE, SKIPPED, IN_PROGRESS."""
 
     asset: str
     status: str
@@ -154,10 +154,10 @@ class Feed:
         stats = self._storage.event_log_storage.get_step_stats_for_run(run_id)
         found = []
         for step in sorted(stats, key=lambda step: step.start_time or float("inf")):
-            asset = step.step_key.rpartition("__")[2]
-            if _WORD.fullmatch(asset):
+            _, *asset = step.step_key.split("__")
+            if asset and all(_WORD.fullmatch(word) for word in asset):
                 taken = step.end_time - step.start_time if step.end_time and step.start_time else None
-                found.append(StepEntry(asset, step.status.value if step.status else "IN_PROGRESS", taken))
+                found.append(StepEntry("/".join(asset), step.status.value if step.status else "IN_PROGRESS", taken))
         return found
 
     def _full_id(self, run_id: str) -> str:
