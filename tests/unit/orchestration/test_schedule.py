@@ -1,7 +1,7 @@
 """Which month a tick is for."""
 
+from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,13 @@ from ntro_dagster.subledger.registry import load_types
 ENTITIES = ["spv-1", "spv-2"]
 
 
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterInstance]:
+    with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as local:
+        local.add_dynamic_partitions(entities_set("acme"), ENTITIES)
+        yield local
+
+
 @pytest.mark.parametrize(
     ("tick", "period"),
     [
@@ -27,7 +34,7 @@ ENTITIES = ["spv-1", "spv-2"]
     ],
 )
 def test_a_tick_is_for_the_month_that_ended_before_it(
-    tick: datetime, period: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tick: datetime, period: str, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def entities() -> list[str]:
         return ENTITIES
@@ -36,9 +43,8 @@ def test_a_tick_is_for_the_month_that_ended_before_it(
     load_types(platform_bundle())
     repository = runbook_definitions(runbook_bundle("expense-processor")).get_repository_def()
     (schedule,) = repository.schedule_defs
-    with patch.object(schedules, "_open_entities", entities), DagsterInstance.local_temp(str(tmp_path)) as instance:
-        instance.add_dynamic_partitions(entities_set("acme"), ENTITIES)
-        context = build_schedule_context(instance=instance, repository_def=repository, scheduled_execution_time=tick)
+    context = build_schedule_context(instance=instance, repository_def=repository, scheduled_execution_time=tick)
+    with patch.object(schedules, "_open_entities", entities):
         found = schedule.evaluate_tick(context).run_requests or []
     assert [request.partition_key for request in found] == [f"{entity}|{period}" for entity in ENTITIES]
     assert [request.run_key for request in found] == [f"monthly:{entity}|{period}" for entity in ENTITIES]
