@@ -17,7 +17,7 @@ from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.host.orphans import until
+from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.platforms.postgres.roles import provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
@@ -140,6 +140,7 @@ class Installation:
             user=user.pw_name if isinstance(user, pwd.struct_passwd) else None,
         )
         if not self.supervisor.running():
+            stop_orphans(self.home.run)  # a killed supervisor's PostgreSQL may hold the port still
             server.check_port()
         self.supervisor.start([spec])
         if not server.is_ready(timeout=START_PATIENCE_S):
