@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POSTGRES_URL = "NTRO_POSTGRES_URL"
 LOOK_EVERY_S = 1.0
+DEAD_AFTER_LOOKS = 3
 
 
 class WebserverPortTakenError(NtroError):
@@ -188,6 +189,7 @@ def _stay(installation: Installation) -> None:
     started again from here.
     """
     restarts = {process.name: process.restarts for process in installation.status()}
+    missed = 0
     while True:
         time.sleep(LOOK_EVERY_S)
         processes = installation.status()
@@ -195,11 +197,11 @@ def _stay(installation: Installation) -> None:
             if process.restarts > restarts.get(process.name, 0):
                 note(f"{process.name} came back ({process.last_exit or 'it had ended'})")
         if processes:
-            restarts = {process.name: process.restarts for process in processes}
+            restarts, missed = {process.name: process.restarts for process in processes}, 0
         elif not (installation.home.run / "supervisord.pid").exists():
             note("stopped by another `ntro down`")
             return
-        else:
+        elif (missed := missed + 1) == DEAD_AFTER_LOOKS:  # one that is just going clears its pid file away first
             note("the supervisor died; starting again")
             installation.up()
 

@@ -46,6 +46,7 @@ class HomeMissingError(UsageError):
     summary = "there is no ntro home"
     detail = "there is no ntro home in {root}"
     mend = "Run `ntro up` to make one there, or say where it is with --home or NTRO_HOME."
+    exit_code = 3
 
 
 class HomeTooNewError(UsageError):
