@@ -49,6 +49,8 @@ _BINARY: Mapping[bytes, str] = MappingProxyType(
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
 """Bytes that no text holds, save for tabs, line and page ends, and the end mark of DOS."""
+_UTF_8 = re.compile(rb"[\xc2\xc3][\x80-\xbf]|\xe2\x80[\x90-\xbf]|\xef\xbb\xbf")
+"""Letters and quotation marks in UTF-8. The same bytes are writing that nobody writes in Windows-1252."""
 
 DOUBTFUL_ENCODING = "latin-1"
 """What a text is read in whose encoding nobody can tell: every byte comes through as one character, none is lost, and only
@@ -58,9 +60,9 @@ ASCII can be trusted."""
 def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYTES) -> str:
     """Encoding of a text document: `utf-8-sig`, `utf-8`, `cp1252`, or `DOUBTFUL_ENCODING`.
 
-    Windows-1252 is taken only when every byte has a meaning in it; a byte that has none shows that text of yet another
-    origin (old Macintosh, DOS) is in it, and then all its letters outside ASCII are in doubt. Text of unknown letters is
-    still text: its rows are read, and those with such letters go to a person. With control bytes as well it is none.
+    Windows-1252 is taken only when every byte has a meaning in it and none of them make up UTF-8; otherwise texts of several
+    origins (old Macintosh, DOS, a half converted file) are mixed, and all letters outside ASCII are in doubt. That is still
+    text: its rows are read, and those with such letters go to a person. With control bytes as well it is none.
 
     Args:
         content: the file.
@@ -75,7 +77,7 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
     utf_8 = codecs.getincrementaldecoder("utf-8")()
     is_utf_8 = True
     has_text = False
-    is_cp1252 = True
+    is_cp1252, mixed, tail = True, False, b""
     line, run, control = 1, 0, 0
     for block in _blocks(content):
         if b"\0" in block:
@@ -90,6 +92,8 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
             except UnicodeDecodeError:
                 is_utf_8 = False
         is_cp1252 = is_cp1252 and _is_cp1252(block)
+        mixed = mixed or _UTF_8.search(tail + block) is not None
+        tail = block[-2:]
         if not control and (found := _CONTROL.search(block)):
             control = line + block.count(b"\n", 0, found.start())
         line += block.count(b"\n")
@@ -102,7 +106,7 @@ def encoding_of(content: Path, *, name: str, max_line: int | None = MAX_LINE_BYT
             is_utf_8 = False
     if is_utf_8:
         return "utf-8-sig" if _opening(content).startswith(codecs.BOM_UTF8) else "utf-8"
-    if is_cp1252:
+    if is_cp1252 and not mixed:
         return "cp1252"
     if control:
         raise DocumentUnreadableError(name=name, line=control, reason="bytes of no known encoding beside control bytes")

@@ -75,6 +75,15 @@ def test_one_unknown_byte_far_down_makes_the_whole_text_doubtful(opened: Open) -
     assert document.record_count == 5_001
 
 
+@pytest.mark.parametrize("letter", ["é", "Ö", "ê", "£", "’"])
+@pytest.mark.parametrize("before", [0, 65_533, 65_534, 65_535, 65_536])
+def test_utf_8_among_windows_1252_is_in_doubt(opened: Open, letter: str, before: int) -> None:
+    start = HEADER.encode() + ROW.encode().replace(b"Acme", b"Caf\xe9")
+    filler = b"x" * (before - len(start) - len(b"Dept,")) if before else b""
+    document = opened(start + b"Dept," + filler + letter.encode() + ROW.encode().removeprefix(b"Dept,Body"))
+    assert document.layout.letters_doubtful, "read as Windows-1252 the letter would be two others"
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_delimiters(opened: Open, delimiter: str) -> None:
     document = opened((HEADER + ROW).replace(",", delimiter))
