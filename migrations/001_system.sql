@@ -5,6 +5,12 @@ CREATE SCHEMA IF NOT EXISTS ingest;
 CREATE SCHEMA IF NOT EXISTS ledgers;
 GRANT USAGE ON SCHEMA system, ingest, ledgers TO ntro_app, ntro_desk, ntro_auditor;
 
+-- Functions are granted by name or not at all. By default everyone may call a new one, which includes attaching a trigger
+-- function to a temporary table of one's own: one that runs as the owner would then write history that never happened.
+-- For the same reason each of them sets `search_path = pg_catalog, pg_temp`: unless named last, pg_temp is searched first,
+-- and a temporary domain called `uuid` would run its check as the owner.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+
 CREATE TABLE system.tenant (
     id          UUID PRIMARY KEY,
     slug        TEXT NOT NULL,
@@ -56,11 +62,12 @@ CREATE TABLE system.history (
 );
 CREATE INDEX history_row_idx ON system.history (row_id);
 
--- Where work happened: sensors ask here, so that their cost follows what changed and not what exists.
+-- Where work happened: sensors ask here, so that their cost follows what changed and not what exists. Every statement that
+-- changes a ledger writes here, so this is also where entity and period are checked, once a statement instead of once a row.
 CREATE TABLE system.partition_activity (
     subledger      TEXT NOT NULL,
     entity_id      UUID NOT NULL REFERENCES system.entities (id),
-    period         TEXT NOT NULL,
+    period         TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
     last_change    BIGINT NOT NULL,
     closed_change  BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (subledger, entity_id, period)
@@ -77,6 +84,7 @@ END $$;
 
 CREATE FUNCTION system.setting(name TEXT) RETURNS TEXT LANGUAGE sql STABLE AS
 $$ SELECT nullif(current_setting('ntro.' || name, TRUE), '') $$;
+GRANT EXECUTE ON FUNCTION system.refuse(TEXT, TEXT) TO ntro_app, ntro_desk, ntro_auditor;
 
 CREATE FUNCTION system.refuse_statement() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN

@@ -9,7 +9,7 @@ CREATE TABLE system.signals (
     period     TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
     kind       TEXT NOT NULL CHECK (kind IN ('approve', 'reject', 'exclude', 'edit', 'accept')),
     payload    JSONB NOT NULL DEFAULT '{}',
-    reason     TEXT CHECK (kind = 'approve' OR length(trim(reason)) > 0),
+    reason     TEXT CHECK (kind = 'approve' OR length(trim(coalesce(reason, ''))) > 0),
     filed_by   TEXT NOT NULL CHECK (length(trim(filed_by)) > 0),
     filed_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     applied_at TIMESTAMPTZ,
@@ -45,13 +45,13 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER applied_once BEFORE UPDATE ON system.signals
+CREATE TRIGGER applied_once AFTER UPDATE ON system.signals
     FOR EACH ROW WHEN (OLD.applied_at IS NOT NULL) EXECUTE FUNCTION system.refuse_signal_change('SIGNAL_ALREADY_APPLIED');
-CREATE TRIGGER decided_once BEFORE UPDATE ON system.signal_rows
+CREATE TRIGGER decided_once AFTER UPDATE ON system.signal_rows
     FOR EACH ROW WHEN (OLD.outcome IS NOT NULL) EXECUTE FUNCTION system.refuse_signal_change('SIGNAL_ALREADY_APPLIED');
 
 -- A signal's rows are filed with it, in one transaction: nobody adds a row to a decision later.
-CREATE FUNCTION system.check_signal_rows() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+CREATE FUNCTION system.check_signal_rows() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM new_rows n JOIN system.signals s ON s.id = n.signal_id
                WHERE s.txid <> pg_current_xact_id()) THEN
@@ -62,20 +62,21 @@ END $$;
 CREATE TRIGGER sealed AFTER INSERT ON system.signal_rows REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION system.check_signal_rows();
 
--- A refused attempt leaves its record too: one per refused row of the signal.
-CREATE FUNCTION system.record_refusals(signal UUID, run UUID) RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog AS $$
-DECLARE
-    change BIGINT;
+-- A refused attempt leaves its record too, in the statement that writes the outcome: one per refused row of the signal.
+CREATE FUNCTION system.record_refusals() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM system.signal_rows WHERE signal_id = signal AND outcome = 'REFUSED') THEN
+    WITH refused AS (
+        SELECT signal_id, row_id, content_digest, code FROM new_rows WHERE outcome = 'REFUSED'
+    ), change AS (
         INSERT INTO system.changes (subledger, actor, actor_kind, reason, run_id, signal_id)
-        SELECT subledger, filed_by, 'person', reason, run, id FROM system.signals
-         WHERE id = signal AND applied_at IS NULL RETURNING id INTO STRICT change;
-        INSERT INTO system.history (change_id, row_id, action, before, code)
-        SELECT change, row_id, 'REFUSED', content_digest, code FROM system.signal_rows
-         WHERE signal_id = signal AND outcome = 'REFUSED';
-    END IF;
+        SELECT subledger, filed_by, 'person', reason, system.setting('run_id')::UUID, id
+          FROM system.signals WHERE id IN (SELECT signal_id FROM refused)
+        RETURNING id, signal_id
+    )
+    INSERT INTO system.history (change_id, row_id, action, before, code)
+    SELECT change.id, row_id, 'REFUSED', content_digest, code FROM refused JOIN change USING (signal_id);
+    RETURN NULL;
 END $$;
-REVOKE ALL ON FUNCTION system.record_refusals(UUID, UUID) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION system.record_refusals(UUID, UUID) TO ntro_app;
+CREATE TRIGGER refusals AFTER UPDATE ON system.signal_rows REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION system.record_refusals();

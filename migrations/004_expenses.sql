@@ -2,8 +2,8 @@
 
 CREATE TABLE ledgers.expenses (
     id                  UUID PRIMARY KEY,
-    entity_id           UUID NOT NULL REFERENCES system.entities (id),
-    period              TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    entity_id           UUID NOT NULL,
+    period              TEXT NOT NULL,
     task_id             UUID NOT NULL,
     status              TEXT NOT NULL,
     source_ref          TEXT,
@@ -30,7 +30,9 @@ CREATE TABLE ledgers.expenses (
     confidence          NUMERIC(5, 4),
     CONSTRAINT complete_outside_needs_attention CHECK (
         status IN ('NEEDS_ATTENTION', 'REJECTED')
-        OR (vendor IS NOT NULL AND amount_gross > 0 AND currency IS NOT NULL)),
+        OR (vendor IS NOT NULL AND amount_gross IS NOT NULL AND amount_gross > 0 AND currency IS NOT NULL)),
+    -- NaN is a value of NUMERIC, and greater than every number.
+    CONSTRAINT amounts_are_numbers CHECK (amount_gross <> 'NaN' AND vat_amount <> 'NaN' AND confidence BETWEEN 0 AND 1),
     CONSTRAINT vat_within_gross CHECK (
         status IN ('NEEDS_ATTENTION', 'REJECTED') OR vat_amount IS NULL OR vat_amount BETWEEN 0 AND amount_gross)
 );

@@ -2,8 +2,8 @@
 
 CREATE TABLE ledgers.journal_proposals (
     id                  UUID PRIMARY KEY,
-    entity_id           UUID NOT NULL REFERENCES system.entities (id),
-    period              TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    entity_id           UUID NOT NULL,
+    period              TEXT NOT NULL,
     task_id             UUID NOT NULL,
     status              TEXT NOT NULL,
     source_ref          TEXT,

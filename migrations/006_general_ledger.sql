@@ -64,7 +64,10 @@ CREATE VIEW ledgers.trial_balance AS
 
 GRANT SELECT ON ledgers.accounts, ledgers.periods, ledgers.journals, ledgers.journal_lines, ledgers.closes,
     ledgers.trial_balance TO ntro_app, ntro_desk, ntro_auditor;
-GRANT INSERT ON ledgers.journals, ledgers.journal_lines, ledgers.closes TO ntro_app;
+-- Without `txid`, `posted_at`, `at`: who wrote a journal and when is not for the writer to say.
+GRANT INSERT (id, entity_id, period, external_id, posting_date, description, currency, run_id) ON ledgers.journals TO ntro_app;
+GRANT INSERT ON ledgers.journal_lines TO ntro_app;
+GRANT INSERT (entity_id, period, last_change, journals, digest, run_id) ON ledgers.closes TO ntro_app;
 
 CREATE TRIGGER posted_is_final BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.journals
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('POSTED_IS_FINAL');
@@ -75,7 +78,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.closes
 
 -- A journal that does not balance cannot be committed. Its lines come in one statement, of the transaction that wrote the
 -- journal, and balance when that statement ends; the deferred check below is for a journal that never got lines.
-CREATE FUNCTION ledgers.check_new_lines() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+CREATE FUNCTION ledgers.check_new_lines() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found BOOLEAN;
 BEGIN
@@ -99,7 +102,7 @@ CREATE TRIGGER balances AFTER INSERT ON ledgers.journal_lines REFERENCING NEW TA
     FOR EACH STATEMENT EXECUTE FUNCTION ledgers.check_new_lines();
 
 CREATE FUNCTION ledgers.check_journal_has_lines() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog AS $$
+    SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM ledgers.journal_lines WHERE journal_id = NEW.id) THEN
         PERFORM system.refuse('JOURNAL_DOES_NOT_BALANCE', format('journal %s has no lines', NEW.id));
@@ -109,10 +112,15 @@ END $$;
 CREATE CONSTRAINT TRIGGER has_lines AFTER INSERT ON ledgers.journals DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION ledgers.check_journal_has_lines();
 
--- No posting to a closed period or a closed entity. Shared locks: a close waits for postings under way, and stops later ones.
+-- No posting to a closed period or a closed entity. A posting holds a shared lock on its entity and whoever changes a period
+-- an exclusive one, so a close waits for postings under way and stops later ones. That holds only where each statement sees
+-- what is committed by then: a transaction on an older snapshot would not see the close.
 CREATE FUNCTION ledgers.check_new_journals() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog AS $$
+    SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        PERFORM system.refuse('ISOLATION_TOO_HIGH', 'journals are written at READ COMMITTED');
+    END IF;
     PERFORM FROM system.entities e WHERE e.id IN (SELECT entity_id FROM new_rows) FOR SHARE;
     IF EXISTS (SELECT FROM new_rows n JOIN ledgers.periods p USING (entity_id, period) WHERE p.status = 'CLOSED') THEN
         PERFORM system.refuse('PERIOD_CLOSED', 'journals for a closed period');
@@ -120,10 +128,16 @@ BEGIN
     IF EXISTS (SELECT FROM new_rows n JOIN system.entities e ON e.id = n.entity_id WHERE e.status = 'CLOSED') THEN
         PERFORM system.refuse('ENTITY_CLOSED', 'journals for a closed entity');
     END IF;
-    IF EXISTS (SELECT FROM new_rows WHERE txid <> pg_current_xact_id()) THEN
-        PERFORM system.refuse('POSTED_IS_FINAL', 'a journal carries the transaction that wrote it');
-    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER open_period AFTER INSERT ON ledgers.journals REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION ledgers.check_new_journals();
+
+CREATE FUNCTION ledgers.lock_entity() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM system.entities e WHERE e.id = NEW.entity_id FOR NO KEY UPDATE;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER waits_for_postings BEFORE INSERT OR UPDATE ON ledgers.periods
+    FOR EACH ROW EXECUTE FUNCTION ledgers.lock_entity();

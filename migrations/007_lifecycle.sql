@@ -1,8 +1,9 @@
 -- What every subledger table gets when its type is deployed: legal edges, frozen rows, maker is not checker, history.
 --
 -- Rules that compare one row's old and new values are row triggers whose WHEN clause is compiled from the type's lifecycle:
--- the function behind them runs only to refuse. Rules that need other tables, and the history itself, are statement triggers
--- over transition tables, so that a bulk change stays one statement.
+-- the function behind them runs only to refuse. They fire AFTER the row is written, which costs less than BEFORE (no lock on
+-- each row first) and refuses just as well: the statement is undone. Rules that need other tables, and the history itself,
+-- are statement triggers over transition tables, so that a bulk change stays one statement.
 
 CREATE FUNCTION system.refuse_new_row() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
@@ -10,13 +11,24 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- The header of a change: on a signal, the person who filed it; otherwise what the session says of itself.
+-- A trigger that refuses each row for which `condition` holds, with `code`.
+CREATE FUNCTION system.refuse_rows(tab TEXT, name TEXT, event TEXT, code TEXT, condition TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION system.%I(%L)',
+                   name, event, tab, condition, CASE event WHEN 'INSERT' THEN 'refuse_new_row' ELSE 'refuse_row' END, code);
+END $$;
+
+-- The header of a change: on a signal, the person who filed it; otherwise what the session says of itself, which may be
+-- anything but a person.
 CREATE FUNCTION system.begin_change(subledger_name TEXT, signal UUID) RETURNS BIGINT LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog AS $$
+    SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     change BIGINT;
 BEGIN
     IF signal IS NULL THEN
+        IF system.setting('actor_kind') = 'person' THEN
+            PERFORM system.refuse('ACTOR_FORGED', 'a person changes rows by filing a signal');
+        END IF;
         INSERT INTO system.changes (subledger, actor, actor_kind, reason, run_id)
         VALUES (subledger_name, coalesce(system.setting('actor'), session_user),
                 coalesce(system.setting('actor_kind'), 'program'), system.setting('reason'), system.setting('run_id')::UUID)
@@ -32,76 +44,12 @@ BEGIN
     END IF;
     RETURN change;
 END $$;
-REVOKE ALL ON FUNCTION system.begin_change(TEXT, UUID) FROM PUBLIC;
 
--- Why an update of one row is refused, or what it is called in the history. `edge_signal` is the kind of signal that the
--- edge asks for ('' = none), `by_machine` whether a program may take the edge on a row that no person has touched, `digest`
--- that of the content before the change: a decision holds for what its author saw.
-CREATE FUNCTION system.judge(
-    signal UUID, row_id UUID, moved BOOLEAN, changed BOOLEAN, edge_signal TEXT, by_machine BOOLEAN,
-    old_maker TEXT, new_maker TEXT, approver TEXT, digest BYTEA) RETURNS TEXT LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog AS $$
-DECLARE
-    decided RECORD;
-BEGIN
-    IF signal IS NULL THEN
-        IF moved AND edge_signal <> '' AND NOT (by_machine AND old_maker IS NULL) THEN
-            PERFORM system.refuse('NEEDS_A_DECISION', format('row %s moves only on a signal', row_id));
-        END IF;
-        IF changed AND old_maker IS NOT NULL THEN
-            PERFORM system.refuse('MADE_BY_A_PERSON', format('row %s was edited by a person', row_id));
-        END IF;
-        IF new_maker IS DISTINCT FROM old_maker THEN
-            PERFORM system.refuse('MAKER_FORGED', format('row %s', row_id));
-        END IF;
-        RETURN CASE WHEN moved THEN 'TRANSITION' ELSE 'EDIT' END;
-    END IF;
-    SELECT s.kind, s.filed_by, r.content_digest INTO decided
-      FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id WHERE s.id = signal AND r.row_id = judge.row_id;
-    IF NOT FOUND THEN
-        PERFORM system.refuse('NEEDS_A_DECISION', format('row %s is not in the signal', row_id));
-    END IF;
-    IF moved AND edge_signal <> decided.kind THEN
-        PERFORM system.refuse('NEEDS_A_DECISION', format('row %s: the edge asks for %s', row_id, edge_signal));
-    END IF;
-    IF changed AND decided.kind NOT IN ('edit', 'accept') THEN
-        PERFORM system.refuse('CONTENT_CHANGED', format('row %s: only an edit or an acceptance changes content', row_id));
-    END IF;
-    IF decided.content_digest <> digest THEN
-        PERFORM system.refuse('CONTENT_CHANGED', format('row %s is not what the person saw', row_id));
-    END IF;
-    IF changed OR decided.kind = 'accept' THEN
-        IF new_maker IS DISTINCT FROM decided.filed_by THEN
-            PERFORM system.refuse('MAKER_FORGED', format('row %s', row_id));
-        END IF;
-    ELSIF new_maker IS DISTINCT FROM old_maker THEN
-        PERFORM system.refuse('MAKER_FORGED', format('row %s', row_id));
-    END IF;
-    IF moved AND decided.kind = 'approve' THEN
-        IF approver IS DISTINCT FROM decided.filed_by THEN
-            PERFORM system.refuse('APPROVAL_FORGED', format('row %s', row_id));
-        END IF;
-        IF old_maker = decided.filed_by THEN
-            PERFORM system.refuse('MAKER_IS_NOT_CHECKER', format('row %s', row_id));
-        END IF;
-    END IF;
-    RETURN CASE WHEN moved THEN 'TRANSITION' ELSE 'EDIT' END;
-END $$;
-REVOKE ALL ON FUNCTION system.judge(UUID, UUID, BOOLEAN, BOOLEAN, TEXT, BOOLEAN, TEXT, TEXT, TEXT, BYTEA) FROM PUBLIC;
-
--- A posted row names the journal that carries it, of its own entity and period.
-CREATE FUNCTION system.judge_posting(row_id UUID, entity UUID, in_period TEXT, reference TEXT) RETURNS TEXT LANGUAGE plpgsql STABLE
-    SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    journal RECORD;
-BEGIN
-    SELECT j.entity_id, j.period INTO journal FROM ledgers.journals j WHERE j.external_id = reference;
-    IF NOT FOUND OR journal.entity_id <> entity OR journal.period <> in_period THEN
-        PERFORM system.refuse('POSTED_WITHOUT_JOURNAL', format('row %s', row_id));
-    END IF;
-    RETURN 'TRANSITION';
-END $$;
-REVOKE ALL ON FUNCTION system.judge_posting(UUID, UUID, TEXT, TEXT) FROM PUBLIC;
+-- Whether a person ever edited or accepted a row: `made_by` names only the last one who did.
+CREATE FUNCTION system.has_made(row_id UUID, person TEXT) RETURNS BOOLEAN LANGUAGE sql STABLE AS
+$$ SELECT EXISTS (SELECT FROM system.history h JOIN system.changes c ON c.id = h.change_id
+                   WHERE h.row_id = $1 AND h.action <> 'REFUSED' AND c.actor_kind = 'person' AND c.actor = $2) $$;
+GRANT EXECUTE ON FUNCTION system.has_made(UUID, TEXT) TO ntro_app, ntro_desk, ntro_auditor;
 
 -- attach_subledger('expenses', '{vendor,…}', lifecycle)
 -- lifecycle: {"initial": [status], "editable": [status], "posted": status | null,
@@ -110,66 +58,107 @@ CREATE FUNCTION system.attach_subledger(name TEXT, content TEXT[], lifecycle JSO
 DECLARE
     tab TEXT := format('ledgers.%I', name);
     identity CONSTANT TEXT[] := '{id,entity_id,period,source_ref,raw_payload,created_at}';
-    content_of TEXT; new_content TEXT; old_content TEXT; new_digest TEXT; old_digest TEXT; same_status TEXT;
-    illegal TEXT; terminal TEXT; frozen TEXT; edge_signal TEXT; by_machine TEXT; posted TEXT := lifecycle ->> 'posted';
+    posted TEXT := lifecycle ->> 'posted';
+    initial TEXT; editable TEXT; sources TEXT;
+    -- Conditions on OLD and NEW: in row triggers the two rows, in statement triggers the aliases of the transition tables.
+    moved CONSTANT TEXT := 'OLD.status <> NEW.status';
+    legal TEXT; approves TEXT; needs_person TEXT; asks_for TEXT; other_identity TEXT;
+    values_of TEXT; changed TEXT; after TEXT; before TEXT; unsigned TEXT; signed TEXT; posting TEXT := NULL;
 BEGIN
+    SELECT string_agg(quote_literal(s), ', ') INTO initial FROM jsonb_array_elements_text(lifecycle -> 'initial') s;
+    SELECT string_agg(quote_literal(s), ', ') INTO editable FROM jsonb_array_elements_text(lifecycle -> 'editable') s;
+    SELECT string_agg(DISTINCT quote_literal(e."from"), ', '),
+           string_agg(edge, ' OR '),
+           coalesce(string_agg(edge, ' OR ') FILTER (WHERE e.signal = 'approve'), 'FALSE'),
+           coalesce(string_agg(CASE WHEN e.by_machine THEN format('(%s AND OLD.made_by IS NOT NULL)', edge) ELSE edge END, ' OR ')
+                    FILTER (WHERE e.signal IS NOT NULL), 'FALSE'),
+           format('CASE %s ELSE ''edit'' END', string_agg(format('WHEN %s THEN %L', edge, coalesce(e.signal, '')), ' '))
+      INTO sources, legal, approves, needs_person, asks_for
+      FROM jsonb_to_recordset(lifecycle -> 'edges') AS e ("from" TEXT, "to" TEXT, signal TEXT, by_machine BOOLEAN),
+           format('(OLD.status = %L AND NEW.status = %L)', e."from", e."to") AS edge;
+    SELECT string_agg(format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', c), ' OR ') INTO other_identity FROM unnest(identity) c;
+
     -- Dates and instants enter the digest as numbers: text would depend on the session's settings.
-    SELECT string_agg(CASE format_type(a.atttypid, NULL)
-                      WHEN 'date' THEN format('(@.%I - DATE ''epoch'')', c)
-                      WHEN 'timestamp with time zone' THEN format('extract(epoch FROM @.%I)', c)
-                      ELSE format('@.%I', c) END, ', ' ORDER BY ord)
-      INTO content_of
+    SELECT string_agg(CASE WHEN format_type(a.atttypid, NULL) = 'date' THEN format('(@.%I - DATE ''epoch'')', c)
+                           WHEN format_type(a.atttypid, NULL) LIKE 'timestamp%' THEN format('extract(epoch FROM @.%I)', c)
+                           ELSE format('@.%I', c) END, ', ' ORDER BY ord)
+      INTO values_of
       FROM unnest(content) WITH ORDINALITY u (c, ord)
       JOIN pg_attribute a ON a.attrelid = tab::REGCLASS AND a.attname = c;
-    new_content := format('ROW(%s)', replace(content_of, '@', 'NEW'));
-    old_content := format('ROW(%s)', replace(content_of, '@', 'OLD'));
-    new_digest := format('sha256(convert_to(ROW(n.id, %s)::TEXT, ''UTF8''))', replace(content_of, '@', 'n'));
-    old_digest := format('sha256(convert_to(ROW(o.id, %s)::TEXT, ''UTF8''))', replace(content_of, '@', 'o'));
+    -- *<> compares what is stored, byte by byte, as the digest does: 1.0 and 1.00 are two contents.
+    changed := format('(ROW(%s)::RECORD *<> ROW(%s)::RECORD)', replace(values_of, '@', 'OLD'), replace(values_of, '@', 'NEW'));
+    after := format('sha256(convert_to(ROW(NEW.id, %s)::TEXT, ''UTF8''))', replace(values_of, '@', 'NEW'));
+    before := format('CASE WHEN c.changed THEN %s ELSE c.after END', replace(after, 'NEW.', 'OLD.'));
 
-    SELECT string_agg(format('(OLD.status = %L AND NEW.status = %L)', e ->> 'from', e ->> 'to'), ' OR '),
-           string_agg(DISTINCT format('%L', e ->> 'from'), ', '),
-           'CASE ' || string_agg(format('WHEN o.status = %L AND n.status = %L THEN %L', e ->> 'from', e ->> 'to',
-                                        coalesce(e ->> 'signal', '')), ' ') || ' ELSE '''' END',
-           coalesce(string_agg(format('(o.status = %L AND n.status = %L)', e ->> 'from', e ->> 'to'), ' OR ')
-                    FILTER (WHERE (e ->> 'by_machine')::BOOLEAN), 'FALSE')
-      INTO illegal, terminal, edge_signal, by_machine
-      FROM jsonb_array_elements(lifecycle -> 'edges') e;
-    SELECT string_agg(format('%L', s), ', ') INTO frozen FROM jsonb_array_elements_text(lifecycle -> 'editable') s;
-    SELECT string_agg(format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', c), ' OR ') INTO same_status FROM unnest(identity) c;
+    EXECUTE format('CREATE OR REPLACE FUNCTION ledgers.%1$I(NEW ledgers.%2$I) RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE '
+                   'RETURN %3$s', name || '_digest', name, replace(after, 'NEW.', '(NEW).'));
+    EXECUTE format('GRANT EXECUTE ON FUNCTION ledgers.%I TO ntro_app, ntro_desk, ntro_auditor', name || '_digest');
 
-    EXECUTE format('CREATE OR REPLACE FUNCTION ledgers.%I(r ledgers.%I) RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE '
-                   'RETURN sha256(convert_to(ROW((r).id, %s)::TEXT, ''UTF8''))', name || '_digest', name,
-                   replace(content_of, '@', '(r)'));
-
-    EXECUTE format('CREATE OR REPLACE TRIGGER a_initial BEFORE INSERT ON %s FOR EACH ROW WHEN (NEW.status NOT IN (%s) '
-                   'OR NEW.approved_by IS NOT NULL OR NEW.approved_at IS NOT NULL) EXECUTE FUNCTION system.refuse_new_row(%L)',
-                   tab, (SELECT string_agg(format('%L', s), ', ') FROM jsonb_array_elements_text(lifecycle -> 'initial') s),
-                   'NOT_AN_INITIAL_STATUS');
-    EXECUTE format('CREATE OR REPLACE TRIGGER a_terminal BEFORE UPDATE ON %s FOR EACH ROW WHEN (OLD.status NOT IN (%s)) '
-                   'EXECUTE FUNCTION system.refuse_row(%L)', tab, terminal, 'ROW_IS_FINAL');
-    EXECUTE format('CREATE OR REPLACE TRIGGER b_self BEFORE UPDATE OF status ON %s FOR EACH ROW WHEN (OLD.status = NEW.status) '
-                   'EXECUTE FUNCTION system.refuse_row(%L)', tab, 'ILLEGAL_TRANSITION');
-    EXECUTE format('CREATE OR REPLACE TRIGGER c_edge BEFORE UPDATE ON %s FOR EACH ROW WHEN (OLD.status <> NEW.status AND NOT (%s)) '
-                   'EXECUTE FUNCTION system.refuse_row(%L)', tab, illegal, 'ILLEGAL_TRANSITION');
-    EXECUTE format('CREATE OR REPLACE TRIGGER d_identity BEFORE UPDATE ON %s FOR EACH ROW WHEN (%s) '
-                   'EXECUTE FUNCTION system.refuse_row(%L)', tab, same_status, 'IDENTITY_IS_FIXED');
-    EXECUTE format('CREATE OR REPLACE TRIGGER e_frozen BEFORE UPDATE ON %s FOR EACH ROW WHEN ((OLD.status NOT IN (%s) '
-                   'OR NEW.status NOT IN (%s)) AND %s IS DISTINCT FROM %s) EXECUTE FUNCTION system.refuse_row(%L)',
-                   tab, frozen, frozen, old_content, new_content, 'CONTENT_IS_FROZEN');
-    EXECUTE format('CREATE OR REPLACE TRIGGER f_approval BEFORE UPDATE ON %s FOR EACH ROW WHEN ((OLD.approved_by, OLD.approved_at) '
-                   'IS DISTINCT FROM (NEW.approved_by, NEW.approved_at) AND (OLD.status = NEW.status OR NEW.approved_by IS NULL)) '
-                   'EXECUTE FUNCTION system.refuse_row(%L)', tab, 'APPROVAL_FORGED');
+    PERFORM system.refuse_rows(tab, 'a_initial', 'INSERT', 'NOT_AN_INITIAL_STATUS', format(
+        'NEW.status NOT IN (%s) OR (NEW.made_by, NEW.approved_by, NEW.approved_at) IS DISTINCT FROM (NULL, NULL, NULL)', initial));
+    PERFORM system.refuse_rows(tab, 'a_terminal', 'UPDATE', 'ROW_IS_FINAL', format('OLD.status NOT IN (%s)', sources));
+    PERFORM system.refuse_rows(tab, 'b_self', 'UPDATE OF status', 'ILLEGAL_TRANSITION', 'OLD.status = NEW.status');
+    PERFORM system.refuse_rows(tab, 'c_edge', 'UPDATE', 'ILLEGAL_TRANSITION', format('%s AND NOT (%s)', moved, legal));
+    PERFORM system.refuse_rows(tab, 'd_identity', 'UPDATE', 'IDENTITY_IS_FIXED', other_identity);
+    PERFORM system.refuse_rows(tab, 'e_frozen', 'UPDATE', 'CONTENT_IS_FROZEN', format(
+        '(OLD.status NOT IN (%1$s) OR NEW.status NOT IN (%1$s)) '
+        'AND (%2$s OR OLD.validation_errors IS DISTINCT FROM NEW.validation_errors)', editable, changed));
+    PERFORM system.refuse_rows(tab, 'f_approval', 'UPDATE', 'APPROVAL_FORGED', format(
+        'CASE WHEN %s THEN NEW.approved_by IS NULL OR NEW.approved_at IS DISTINCT FROM now() '
+        'ELSE (OLD.approved_by, OLD.approved_at) IS DISTINCT FROM (NEW.approved_by, NEW.approved_at) END', approves));
     IF posted IS NOT NULL THEN
-        EXECUTE format('CREATE OR REPLACE TRIGGER b_unposted BEFORE INSERT ON %s FOR EACH ROW WHEN (NEW.posted_to_gl '
-                       'OR NEW.posted_journal_ref IS NOT NULL) EXECUTE FUNCTION system.refuse_new_row(%L)', tab, 'POSTED_WITHOUT_JOURNAL');
-        EXECUTE format('CREATE OR REPLACE TRIGGER g_posted BEFORE UPDATE ON %s FOR EACH ROW WHEN ((NEW.status = %L) '
-                       'IS DISTINCT FROM (NEW.posted_to_gl AND NEW.posted_journal_ref IS NOT NULL) '
-                       'OR (NEW.status <> %L AND NEW.posted_journal_ref IS NOT NULL)) '
-                       'EXECUTE FUNCTION system.refuse_row(%L)', tab, posted, posted, 'POSTED_WITHOUT_JOURNAL');
+        PERFORM system.refuse_rows(tab, 'b_unposted', 'INSERT', 'POSTED_WITHOUT_JOURNAL',
+            'NEW.posted_to_gl OR NEW.posted_journal_ref IS NOT NULL');
+        PERFORM system.refuse_rows(tab, 'g_posted', 'UPDATE', 'POSTED_WITHOUT_JOURNAL', format(
+            '(NEW.status = %1$L) <> NEW.posted_to_gl OR (NEW.status = %1$L) <> (NEW.posted_journal_ref IS NOT NULL)', posted));
+        posting := format($sql$
+            SELECT system.refuse('POSTED_WITHOUT_JOURNAL', format('row %%s', NEW.id)) FROM new_rows NEW
+             WHERE NEW.status = %L AND NOT EXISTS (
+                   SELECT FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
+                    WHERE j.external_id = NEW.posted_journal_ref AND j.entity_id = NEW.entity_id AND j.period = NEW.period
+                      AND l.row_id = NEW.id)$sql$, posted);
     END IF;
 
+    unsigned := format($sql$
+        INSERT INTO system.history (change_id, row_id, action, from_status, to_status, before, after)
+        SELECT $1, NEW.id,
+               CASE WHEN %1$s THEN system.refuse('NEEDS_A_DECISION', format('row %%s moves only on a signal', NEW.id))
+                    WHEN NEW.made_by IS DISTINCT FROM OLD.made_by THEN system.refuse('MAKER_FORGED', format('row %%s', NEW.id))
+                    WHEN OLD.made_by IS NOT NULL AND c.changed
+                    THEN system.refuse('MADE_BY_A_PERSON', format('row %%s was edited by a person', NEW.id))
+                    WHEN %2$s THEN 'TRANSITION' ELSE 'EDIT' END,
+               OLD.status, NEW.status, %3$s, c.after
+          FROM old_rows OLD JOIN new_rows NEW ON NEW.id = OLD.id
+         CROSS JOIN LATERAL (SELECT %4$s AS changed, %5$s AS after OFFSET 0) c$sql$,
+        needs_person, moved, before, changed, after);
+    signed := format($sql$
+        INSERT INTO system.history (change_id, row_id, action, from_status, to_status, before, after)
+        SELECT $1, NEW.id,
+               CASE WHEN r.row_id IS NULL OR NEW.entity_id <> s.entity_id OR NEW.period <> s.period
+                    THEN system.refuse('NEEDS_A_DECISION', format('row %%s is not in the signal', NEW.id))
+                    WHEN %1$s <> s.kind
+                    THEN system.refuse('NEEDS_A_DECISION', format('row %%s: the step asks for another kind than %%s', NEW.id, s.kind))
+                    WHEN c.changed AND s.kind NOT IN ('edit', 'accept')
+                    THEN system.refuse('CONTENT_CHANGED', format('row %%s: only an edit or an acceptance changes content', NEW.id))
+                    WHEN r.content_digest <> %3$s
+                    THEN system.refuse('CONTENT_CHANGED', format('row %%s is not what the person saw', NEW.id))
+                    WHEN NEW.made_by IS DISTINCT FROM CASE WHEN s.kind IN ('edit', 'accept') THEN s.filed_by ELSE OLD.made_by END
+                    THEN system.refuse('MAKER_FORGED', format('row %%s', NEW.id))
+                    WHEN s.kind = 'approve' AND NEW.approved_by IS DISTINCT FROM s.filed_by
+                    THEN system.refuse('APPROVAL_FORGED', format('row %%s', NEW.id))
+                    WHEN s.kind = 'approve' AND OLD.made_by IS NOT NULL AND system.has_made(NEW.id, s.filed_by)
+                    THEN system.refuse('MAKER_IS_NOT_CHECKER', format('row %%s', NEW.id))
+                    WHEN %2$s THEN 'TRANSITION' ELSE 'EDIT' END,
+               OLD.status, NEW.status, %3$s, c.after
+          FROM old_rows OLD JOIN new_rows NEW ON NEW.id = OLD.id
+         CROSS JOIN LATERAL (SELECT %4$s AS changed, %5$s AS after OFFSET 0) c
+          JOIN system.signals s ON s.id = $2
+          LEFT JOIN system.signal_rows r ON r.signal_id = $2 AND r.row_id = NEW.id$sql$,
+        asks_for, moved, before, changed, after);
+
     EXECUTE format($body$
-        CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $f$
+        CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp AS $f$
         DECLARE
             change BIGINT;
         BEGIN
@@ -182,33 +171,32 @@ BEGIN
              ORDER BY n.entity_id, n.period
             ON CONFLICT (subledger, entity_id, period) DO UPDATE SET last_change = EXCLUDED.last_change;
             RETURN NULL;
-        END $f$ $body$, name || '_inserted', name, new_digest);
+        END $f$ $body$, name || '_inserted', name, replace(after, 'NEW.', 'n.'));
 
-    -- EXECUTE plans the join afresh for each statement: a plan cached for one row would be wrong for a million.
+    -- EXECUTE plans the joins afresh for each statement: a plan cached for one row would be wrong for a million.
     EXECUTE format($body$
-        CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $f$
+        CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp AS $f$
         DECLARE
             signal UUID := system.setting('signal_id')::UUID;
             change BIGINT;
         BEGIN
             IF NOT EXISTS (SELECT FROM new_rows) THEN RETURN NULL; END IF;
             change := system.begin_change(%2$L, signal);
-            EXECUTE %3$L USING change, signal;
+            IF signal IS NULL THEN
+                EXECUTE %3$L USING change;
+            ELSE
+                EXECUTE %4$L USING change, signal;
+            END IF;
+            IF EXISTS (SELECT FROM new_rows n WHERE n.status = %5$L) THEN
+                EXECUTE %6$L;
+            END IF;
             INSERT INTO system.partition_activity AS a (subledger, entity_id, period, last_change)
             SELECT %2$L, n.entity_id, n.period, change FROM new_rows n GROUP BY n.entity_id, n.period
              ORDER BY n.entity_id, n.period
             ON CONFLICT (subledger, entity_id, period) DO UPDATE SET last_change = EXCLUDED.last_change;
             RETURN NULL;
-        END $f$ $body$, name || '_updated', name,
-        format('INSERT INTO system.history (change_id, row_id, action, from_status, to_status, before, after) '
-               'SELECT $1, n.id, %s, o.status, n.status, o.digest, n.digest '
-               'FROM (SELECT o.*, %s AS digest FROM old_rows o OFFSET 0) o JOIN (SELECT n.*, %s AS digest FROM new_rows n OFFSET 0) n ON n.id = o.id',
-               CASE WHEN posted IS NULL THEN '' ELSE format(
-                   'CASE WHEN n.status = %L THEN system.judge_posting(n.id, n.entity_id, n.period, n.posted_journal_ref) ELSE ', posted) END
-               || format('system.judge($2, n.id, o.status <> n.status, o.digest <> n.digest, %s, %s, '
-                         'o.made_by, n.made_by, n.approved_by, o.digest)', edge_signal, by_machine)
-               || CASE WHEN posted IS NULL THEN '' ELSE ' END' END,
-               old_digest, new_digest));
+        END $f$ $body$, name || '_updated', name, unsigned, signed, posted, posting);
 
     EXECUTE format('CREATE OR REPLACE TRIGGER history_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows '
                    'FOR EACH STATEMENT EXECUTE FUNCTION ledgers.%I()', tab, name || '_inserted');
@@ -220,4 +208,3 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %s TO ntro_app, ntro_desk, ntro_auditor', tab);
     EXECUTE format('GRANT INSERT, UPDATE ON %s TO ntro_app', tab);
 END $attach$;
-REVOKE ALL ON FUNCTION system.attach_subledger(TEXT, TEXT[], JSONB) FROM PUBLIC;

@@ -13,9 +13,10 @@ from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NotFoundError
 from ntro_dagster.platforms.environment import database_from_environment
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
+from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_type
 from ntro_dagster.subledger.row import Row
-from ntro_dagster.subledger.staging import Payload, Staged, Stager, jsonable, stored
+from ntro_dagster.subledger.staging import Payload, Staged, Stager, stored
 from ntro_dagster.subledger.status import IllegalTransitionError
 
 

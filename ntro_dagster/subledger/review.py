@@ -18,9 +18,10 @@ from pydantic import ValidationError
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
 from ntro_dagster.subledger.handle import SubledgerHandle
+from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
-from ntro_dagster.subledger.staging import assignments, findings_of, jsonable, stored
+from ntro_dagster.subledger.staging import assignments, findings_of, stored
 
 TARGETS = {"approve": "APPROVED", "reject": "REJECTED", "exclude": "EXCLUDED", "accept": "PENDING"}
 """Where each kind of signal sends a row. An `edit` changes content and sends it nowhere."""
@@ -165,8 +166,6 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
                 [signal["id"]],
             )
             assert counted is not None  # noqa: S101
-            if counted["refused"]:
-                await handle.database.execute("SELECT system.record_refusals(%s, %s)", [signal["id"], handle.task_id])
             await handle.database.execute(
                 "UPDATE system.signals SET applied_at = now(), run_id = %s WHERE id = %s", [handle.task_id, signal["id"]]
             )
@@ -190,7 +189,8 @@ async def _weigh(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
                SELECT r.row_id, CASE WHEN t.id IS NULL OR t.entity_id <> %(entity)s THEN 'ROW_NOT_FOUND'
                                      WHEN t.status <> ALL(%(sources)s) THEN 'ILLEGAL_TRANSITION'
                                      WHEN {digest}(t) <> r.content_digest THEN 'CONTENT_CHANGED'
-                                     WHEN %(approve)s AND t.made_by = %(by)s THEN 'MAKER_IS_NOT_CHECKER' END AS code
+                                     WHEN %(approve)s AND t.made_by IS NOT NULL AND system.has_made(t.id, %(by)s)
+                                     THEN 'MAKER_IS_NOT_CHECKER' END AS code
                  FROM system.signal_rows r LEFT JOIN {table} t ON t.id = r.row_id WHERE r.signal_id = %(signal)s"""
         ).format(**_names(handle)),
         {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -29,9 +31,24 @@ PLATFORM_FIELDS = frozenset(
 """Fields that the platform writes. Everything else is content: reviewed by people, frozen by approval."""
 
 
+def row_ids(entity_id: uuid.UUID, period: str, subledger: str) -> Callable[[str], uuid.UUID]:
+    """Ids of a partition's rows by `source_ref`: the same source always makes the same row, so that a re-run never duplicates.
+
+    The id is the UUIDv5 of `<entity>/<period>/<subledger>/<source_ref>`. What all rows of the partition share is hashed once.
+    """
+    shared = hashlib.sha1(ROW_NAMESPACE.bytes + f"{entity_id}/{period}/{subledger}/".encode(), usedforsecurity=False)
+
+    def row_id(source_ref: str) -> uuid.UUID:
+        digest = shared.copy()
+        digest.update(source_ref.encode("utf-8", "surrogatepass"))
+        return uuid.UUID(bytes=digest.digest()[:16], version=5)
+
+    return row_id
+
+
 def row_id(entity_id: uuid.UUID, period: str, subledger: str, source_ref: str) -> uuid.UUID:
-    """The same source always makes the same row, so that a re-run never duplicates."""
-    return uuid.uuid5(ROW_NAMESPACE, f"{entity_id}/{period}/{subledger}/{source_ref}")
+    """The id of one row, see `row_ids`."""
+    return row_ids(entity_id, period, subledger)(source_ref)
 
 
 def _now() -> datetime:
