@@ -1,0 +1,56 @@
+"""A deployed tenant per test module; an entity of its own per test."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from uuid import UUID
+
+import psycopg
+import pytest
+from ledger_tenant import Connection, Tenant
+
+from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
+from ntro_dagster.subledger.deployment import deploy
+
+
+@pytest.fixture(scope="module")
+def deployed(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
+    credentials = make_database()
+    deploy(credentials.owner, platform_bundle())
+    with psycopg.connect(credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
+        owner.cursor().executemany(
+            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%(code)s, %(name)s, %(type)s)", list(csv.DictReader(chart))
+        )
+    return credentials
+
+
+@pytest.fixture
+def tenant(deployed: DatabaseCredentials) -> Iterator[Tenant]:
+    tenant = Tenant(deployed)
+    yield tenant
+    for connection in tenant.open_connections:
+        connection.close()
+
+
+@pytest.fixture
+def entity(tenant: Tenant) -> UUID:
+    """An entity of this test's own: tests of one module do not see each other's rows."""
+    return tenant.new_entity()
+
+
+@pytest.fixture
+def app(tenant: Tenant) -> Connection:
+    return tenant.connect("app")
+
+
+@pytest.fixture
+def desk(tenant: Tenant) -> Connection:
+    return tenant.connect("desk")
+
+
+@pytest.fixture
+def auditor(tenant: Tenant) -> Connection:
+    return tenant.connect("auditor")
