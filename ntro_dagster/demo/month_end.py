@@ -20,6 +20,7 @@ from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
 from ntro_dagster.host.home import Home, Role
 from ntro_dagster.host.installation import Installation, credential
+from ntro_dagster.host.orphans import until
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
@@ -30,6 +31,7 @@ from ntro_dagster.tenant.entities import entities_by_spelling, entity_by_slug
 
 PREPARER, APPROVER = "user:paula", "user:amir"
 PATIENCE_S = 180.0
+FEED_LENGTH = 30
 
 
 class DemoStuckError(NtroError):
@@ -62,7 +64,8 @@ def run(home: Home, *, once: bool, console: Console) -> None:
         _show_feed(installation, console)
         console.print(f"\nDone in {time.monotonic() - started:.0f} s. Dagster UI: [bold]{installation.addresses.dagster}[/]")
         if not once:
-            console.print(f"Everything keeps running; look around with [bold]ntro --home {home.root} status[/]. Ctrl-C stops it.")
+            console.print("Everything keeps running until Ctrl-C. In another terminal:")
+            console.print(f"  [bold].venv/bin/ntro --home {home.root} status[/]", soft_wrap=True)
             _wait_for_interrupt()
     finally:
         if home.description_file.exists():
@@ -218,7 +221,9 @@ def _show_feed(installation: Installation, console: Console) -> None:
     for heading in ("Tenant", "Entity", "Period", "Work", "Status", "Seconds"):
         table.add_column(heading)
     with Feed.of(installation) as feed:
-        for entry in reversed(feed.runs(limit=30)):
+        # The work is done before Dagster has noted that its run has ended.
+        until(lambda: all(entry.finished for entry in feed.runs(limit=FEED_LENGTH)), timeout=30.0)
+        for entry in reversed(feed.runs(limit=FEED_LENGTH)):
             seconds = f"{entry.duration_s:.1f}" if entry.duration_s is not None else ""
             table.add_row(entry.tenant, entry.entity, entry.period, entry.work or "", entry.status, seconds)
     console.print(table)

@@ -1,0 +1,83 @@
+"""What a data platform must be able to say about subledger tables: ten statement shapes, each set-based.
+
+`platforms.postgres.ledger_store` says them in PostgreSQL. Snowflake and Fabric implement this protocol later; nothing above
+it writes SQL about a subledger's rows. Every method works within the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from ntro_dagster.platforms.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which rows: every condition that is given must hold. A sequence means any of its values."""
+
+    entity_id: UUID | None = None
+    period: str | None = None
+    status: str | Sequence[str] | None = None
+    ids: Sequence[UUID] | None = None
+
+    def equal(self) -> dict[str, Any]:
+        """Column -> value or values."""
+        return {"entity_id": self.entity_id, "period": self.period, "status": self.status, "id": self.ids}
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How rows take over what lies in their table's stage.
+
+    Attributes:
+        assign: columns taken from the stage.
+        status: statuses that a row may be in.
+        staged_status: the status that the staged row must have; None: the same as the row's.
+        untouched: only rows that no person has made.
+        if_different: columns of which at least one must differ; empty: no such condition.
+        constants: columns set to one value.
+    """
+
+    assign: Sequence[str]
+    status: Sequence[str]
+    staged_status: str | None = None
+    untouched: bool = True
+    if_different: Sequence[str] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LedgerStore(Protocol):
+    """Ten shapes. Counts are rows touched."""
+
+    async def create_stage(self, table: Table, columns: Sequence[str]) -> None:
+        """An empty stage beside the table, gone with the transaction."""
+
+    async def load_stage(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Bulk-load rows into the stage."""
+
+    async def insert_missing(self, table: Table, columns: Sequence[str]) -> int:
+        """Insert staged rows whose id is not there yet."""
+
+    async def merge(self, table: Table, how: Merge) -> int:
+        """Update rows from the stage, by id."""
+
+    async def clear_stage(self, table: Table, *, drop: bool = False) -> None:
+        """Empty the stage; with `drop`, be done with it."""
+
+    async def set_status(self, table: Table, where: Where, status: str, *, task_id: UUID, approved_by: str | None = None) -> int:
+        """Move the rows that `where` finds, which names the status they must be in."""
+
+    async def set_values(self, table: Table, where: Where, values: Mapping[str, Any], *, task_id: UUID) -> int:
+        """Set columns of the rows that `where` finds."""
+
+    def select(self, table: Table, where: Where) -> AsyncIterator[list[dict[str, Any]]]:
+        """Rows in the order they came, in batches, however many."""
+
+    async def count_by(self, table: Table, where: Where, by: Sequence[str]) -> list[dict[str, Any]]:
+        """`rows` for each combination of the columns `by`, in their order."""
+
+    async def digest(self, table: Table, where: Where, *, salt: bytes) -> bytes:
+        """SHA-256 over the salt and every row's id, status and content digest, in id order."""

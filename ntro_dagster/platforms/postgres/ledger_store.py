@@ -1,0 +1,127 @@
+"""The ten statement shapes over subledger tables, in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from ntro_dagster.platforms.ledger_store import Merge, Where
+from ntro_dagster.platforms.postgres.database import TenantDatabase, conditions, identifiers
+from ntro_dagster.platforms.tables import Table
+
+SCHEMA = "ledgers"
+
+
+def ledger(table: Table) -> sql.Identifier:
+    return sql.Identifier(SCHEMA, table.name)
+
+
+def digest_function(table: Table) -> sql.Identifier:
+    """The SQL function that `system.attach_subledger` made: digest of a row's content."""
+    return sql.Identifier(SCHEMA, f"{table.name}_digest")
+
+
+def stage_of(table: Table) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"stage_{table.name}")
+
+
+class PostgresLedgerStore:
+    """Over the connection of one `TenantDatabase`."""
+
+    def __init__(self, database: TenantDatabase) -> None:
+        self._database = database
+
+    async def create_stage(self, table: Table, columns: Sequence[str]) -> None:
+        # NO DATA from a query: the columns' types without their constraints
+        await self._database.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+                sql.Identifier(f"stage_{table.name}"), identifiers(columns), ledger(table)
+            )
+        )
+
+    async def load_stage(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        await self._database.copy_in(stage_of(table), columns, rows)
+
+    async def insert_missing(self, table: Table, columns: Sequence[str]) -> int:
+        return await self._database.execute(
+            sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT (id) DO NOTHING").format(
+                ledger(table), stage_of(table), names=identifiers(columns)
+            )
+        )
+
+    async def merge(self, table: Table, how: Merge) -> int:
+        guards: list[sql.Composable] = [sql.SQL("t.id = s.id AND t.status = ANY(%(status)s)")]
+        parameters: dict[str, Any] = {"status": list(how.status)}
+        if how.untouched:
+            guards.append(sql.SQL("t.made_by IS NULL"))
+        if how.staged_status is None:
+            guards.append(sql.SQL("(t.status = s.status)"))
+        else:
+            guards.append(sql.SQL("s.status = %(staged_status)s"))
+            parameters["staged_status"] = how.staged_status
+        if how.if_different:
+            guards.append(
+                sql.SQL("({}) IS DISTINCT FROM ({})").format(
+                    identifiers(how.if_different, prefix="t"), identifiers(how.if_different, prefix="s")
+                )
+            )
+        assigned: list[sql.Composable] = [
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("s", name)) for name in how.assign
+        ]
+        for name, value in how.constants.items():
+            assigned.append(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(f"set_{name}")))
+            parameters[f"set_{name}"] = value
+        return await self._database.execute(
+            sql.SQL("UPDATE {} t SET {}, updated_at = now() FROM {} s WHERE {}").format(
+                ledger(table), sql.SQL(", ").join(assigned), stage_of(table), sql.SQL(" AND ").join(guards)
+            ),
+            parameters,
+        )
+
+    async def clear_stage(self, table: Table, *, drop: bool = False) -> None:
+        await self._database.execute(sql.SQL("DROP TABLE {}" if drop else "TRUNCATE {}").format(stage_of(table)))
+
+    async def set_status(self, table: Table, where: Where, status: str, *, task_id: UUID, approved_by: str | None = None) -> int:
+        values = {"status": status} | ({"approved_by": approved_by} if approved_by else {})
+        stamp = sql.SQL(", approved_at = now()" if approved_by else "")
+        return await self._update(table, where, values, task_id, stamp)
+
+    async def set_values(self, table: Table, where: Where, values: Mapping[str, Any], *, task_id: UUID) -> int:
+        return await self._update(table, where, values, task_id, sql.SQL(""))
+
+    async def _update(self, table: Table, where: Where, values: Mapping[str, Any], task_id: UUID, stamp: sql.Composable) -> int:
+        guard, parameters = conditions(where.equal())
+        assign = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values)
+        return await self._database.execute(
+            sql.SQL("UPDATE {} SET {}{}, task_id = %s, updated_at = now() WHERE {}").format(ledger(table), assign, stamp, guard),
+            [*values.values(), task_id, *parameters],
+        )
+
+    async def select(self, table: Table, where: Where) -> AsyncIterator[list[dict[str, Any]]]:
+        guard, parameters = conditions(where.equal())
+        query = sql.SQL("SELECT * FROM {} WHERE {} ORDER BY created_at, source_ref, id").format(ledger(table), guard)
+        async for batch in self._database.stream(query, parameters):
+            yield batch
+
+    async def count_by(self, table: Table, where: Where, by: Sequence[str]) -> list[dict[str, Any]]:
+        guard, parameters = conditions(where.equal())
+        return await self._database.fetch(
+            sql.SQL("SELECT {by}, count(*) AS rows FROM {} WHERE {} GROUP BY {by} ORDER BY {by}").format(
+                ledger(table), guard, by=identifiers(by)
+            ),
+            parameters,
+        )
+
+    async def digest(self, table: Table, where: Where, *, salt: bytes) -> bytes:
+        guard, parameters = conditions(where.equal())
+        rows = await self._database.fetch(
+            sql.SQL(
+                "SELECT sha256(%s::bytea || coalesce(string_agg("
+                "uuid_send(id) || convert_to(status, 'UTF8') || {}(t), NULL ORDER BY id), '')) AS digest FROM {} t WHERE {}"
+            ).format(digest_function(table), ledger(table), guard),
+            [salt, *parameters],
+        )
+        return bytes(rows[0]["digest"])
