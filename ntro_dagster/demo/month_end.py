@@ -238,8 +238,10 @@ def _stage(console: Console, title: str) -> Iterator[None]:
 
 
 def _wait_for_interrupt() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # sigwait, not pause: a shell starts background jobs with SIGINT ignored
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
-        signal.pause()
-    except KeyboardInterrupt:
-        return
+        signal.sigwait(ends)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
