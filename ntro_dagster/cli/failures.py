@@ -21,7 +21,7 @@ from ntro_dagster.cli.invocation import invocation
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
 OK, FAILED, USAGE, NOT_RUNNING, NOT_FOUND, PARTIAL = 0, 1, 2, 3, 4, 5
-INTERNAL, TRY_AGAIN, INTERRUPTED, PIPE_CLOSED = 70, 75, 130, 141
+INTERNAL, INTERRUPTED = 70, 130
 
 
 class BadCommandLineError(UsageError):

@@ -266,7 +266,8 @@ def _show(outcomes: list[FileOutcome], *, waited: bool) -> None:
         )
 
     result(value, human)
-    _tell_refusals([outcome for outcome in outcomes if outcome.error])
+    if not invocation.json or len(outcomes) == 1:  # else they stand in the result
+        _tell_refusals([outcome for outcome in outcomes if outcome.error])
 
 
 def _cells(outcome: IngestOutcome, *, waited: bool) -> list[str | None]:
@@ -291,8 +292,6 @@ def _show_issues(outcomes: Sequence[FileOutcome]) -> None:
 
 def _tell_refusals(refused: Sequence[FileOutcome]) -> None:
     """One line per file, the mend once per kind."""
-    if invocation.json and len(refused) != 1:
-        return  # they stand in the result
     by_code: dict[str, list[NtroError]] = {}
     for outcome in refused:
         assert outcome.error is not None  # noqa: S101

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,6 +16,9 @@ import typer
 
 if TYPE_CHECKING:
     from ntro_dagster.host.home import Home
+
+PIPE_CLOSED = 141
+"""Exit code where whoever read our output has gone: what a shell reports for SIGPIPE."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +58,12 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
         @functools.wraps(function)
         def run(*, home: Path | None = None, json: bool = False, **options: Any) -> Any:
             invocation.take(home, json)
-            return function(**options)
+            try:
+                return function(**options)
+            except BrokenPipeError:  # here, because Typer would make a failure of it
+                with suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return PIPE_CLOSED
 
         signature = inspect.signature(function, eval_str=True)
         shared = [

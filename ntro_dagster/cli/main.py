@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -77,10 +76,6 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         return _misunderstood(error)
-    except BrokenPipeError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:
         return failures.report(error)
     if code == failures.INTERRUPTED:  # Typer swallows the exception

@@ -1,0 +1,113 @@
+"""One installation, driven through the `ntro` command alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NTRO = Path(sys.executable).parent / "ntro"
+HEADER = "Department family,Entity,Date,Expense Type,Expense area,Supplier,Transaction number,Amount\n"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One command line's end."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The error of a command run with `--json`: one object, alone on standard error."""
+        found: dict[str, str] = json.loads(self.err)
+        assert set(found) == {"code", "message", "mend"}
+        assert "\n" not in found["message"]
+        assert found["mend"]
+        return found
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`ntro` in one home."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NTRO_", "DAGSTER_"))}
+        return kept | {"NTRO_HOME": str(self.home)}
+
+    def __call__(self, *arguments: str | Path, prefix: tuple[str, ...] = (), timeout: float = 120) -> Done:
+        command = [*prefix, str(NTRO), *map(str, arguments)]
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str | Path) -> Any:
+        """The JSON of a command that must succeed."""
+        done = self(*arguments, "--json")
+        assert done.code == 0, f"{arguments}: {done.code}\n{done.out}\n{done.err}"
+        assert done.err == ""
+        return done.json
+
+    def refused(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> tuple[str, int]:
+        """Code and exit code of a command that must fail: with one line and a mend, and no traceback anywhere."""
+        human = self(*arguments, prefix=prefix)
+        first, second, *rest = human.err.splitlines()
+        assert first.startswith("error "), human.err
+        assert second.startswith("→ "), human.err
+        assert rest == []
+        told = self("--json", *arguments, prefix=prefix)
+        assert told.code == human.code != 0
+        assert f"error {told.error['code']}: " in first
+        assert "Traceback" not in human.err + told.err
+        return told.error["code"], told.code
+
+
+@contextmanager
+def command_line() -> Iterator[CommandLine]:
+    """A home with nothing in it, and nothing running in the end. A short path: sockets are in it."""
+    root = Path(tempfile.mkdtemp(prefix="ntro-cli-", dir="/tmp"))
+    ntro = CommandLine(root / "home")
+    try:
+        yield ntro
+    finally:
+        if (ntro.home / "home.json").exists():
+            ntro("down")
+        shutil.rmtree(root)
+
+
+@contextmanager
+def installed() -> Iterator[CommandLine]:
+    """A running home with tenant `acme` and its entity `spv-1`."""
+    with command_line() as ntro:
+        ntro.ok("up", "--detach")
+        ntro.ok("tenant", "create", "acme", "--name", "Acme Capital")
+        ntro.ok("entity", "create", "spv-1", "--tenant", "acme", "--name", "SPV One")
+        yield ntro
+
+
+def write_return(path: Path, *lines: str) -> Path:
+    """A spending return: `entity,date,supplier,amount` a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        entity, date, supplier, amount = line.split(",")
+        rows.append(f"Dept,{entity},{date},Travel,Area,{supplier},{number},{amount}\n")
+    path.write_text(HEADER + "".join(rows))
+    return path
