@@ -72,7 +72,8 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Files, or folders: all files in them, hidden ones left out.")
+        list[Path],
+        typer.Argument(metavar="PATH", readable=False, help="Files, or folders: all files in them, hidden ones left out."),
     ],
     *,
     tenant: TenantOption,

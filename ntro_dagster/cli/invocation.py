@@ -23,7 +23,8 @@ PIPE_CLOSED = 141
 F = TypeVar("F", bound=Callable[..., Any])
 
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", metavar="DIR", help="The home directory [env: NTRO_HOME; default: ./.ntro].")
+    Path | None,
+    typer.Option("--home", metavar="DIR", readable=False, help="The home directory [env: NTRO_HOME; default: ./.ntro]."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # C0, DEL and C1 controls, line separators and the marks that turn text around: a vendor's name moves no cursor.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _PIPE_WIDTH = 10_000
+GAP = 2
+NARROWEST = 10
+"""What is left at least of a column that may be cut."""
 
 STYLES = {
     "NEEDS_ATTENTION": "yellow",
@@ -64,11 +67,13 @@ class Column:
     Attributes:
         right: aligned to the right, as figures are.
         flexible: cut short where the terminal is narrow; the others never are.
+        spare: left out where the terminal is too narrow even so, the last one first.
     """
 
     title: str
     right: bool = False
     flexible: bool = False
+    spare: bool = False
 
 
 def jsonable(value: Any) -> Any:  # noqa: PLR0911 - one line per kind
@@ -104,7 +109,7 @@ def line(text: str = "", style: str = "") -> None:
     """One line of the result."""
     from rich.text import Text  # noqa: PLC0415
 
-    _console().print(Text(text, style=style), soft_wrap=True)
+    _console().print(Text(clean(text), style=style), soft_wrap=not sys.stdout.isatty())
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]]) -> None:
@@ -241,11 +246,41 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", border_style="dim")
-    for number, column in enumerate(columns):
-        width = max((cell_len(row[number]) for row in rows), default=0)
-        fixed = None if column.flexible else max(width, cell_len(column.title))
-        drawn.add_column(column.title, justify="right" if column.right else "left", width=fixed, no_wrap=not column.flexible)
+    console = _console()
+    natural = [max(cell_len(text) for text in texts) for texts in zip([c.title for c in columns], *rows, strict=True)]
+    least = [min(width, NARROWEST) if column.flexible else width for column, width in zip(columns, natural, strict=True)]
+    shown = _that_fit(columns, least, console.width)
+    drawn = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold", border_style="dim"
+    )
+    for number in shown:
+        column = columns[number]
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            width=None if column.flexible else natural[number],
+            min_width=least[number],
+            no_wrap=not column.flexible,
+        )
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in row))
-    _console().print(drawn)
+        cells = [row[number] for number in shown]
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in cells))
+    console.width = max(console.width, _taken(least, shown))  # rather a broken line than a figure that is cut
+    console.print(drawn)
+    if len(shown) < len(columns):
+        left_out = ", ".join(column.title for number, column in enumerate(columns) if number not in shown)
+        note(f"too narrow to show: {left_out}")
+
+
+def _that_fit(columns: Sequence[Column], least: Sequence[int], width: int) -> list[int]:
+    """Numbers of the columns that are shown."""
+    shown = list(range(len(columns)))
+    for number in reversed([number for number, column in enumerate(columns) if column.spare]):
+        if _taken(least, shown) <= width:
+            break
+        shown.remove(number)
+    return shown
+
+
+def _taken(least: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(least[number] for number in shown) + GAP * (len(shown) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,16 +77,12 @@ def list_(
         if not found:
             line("no rows")
             return
-        columns = [
-            Column("Row"),
-            Column("Entity"),
-            Column("Period"),
-            Column("Status"),
-            Column(_what(kind).capitalize(), flexible=True),
-        ]
+        columns = [Column("Row"), Column("Entity", flexible=True), Column("Period", spare=True), Column("Status")]
+        columns.append(Column(_what(kind).capitalize(), flexible=True))
         if _amount(kind):
             columns.append(Column("Amount", right=True))
-        table([*columns, Column("Cur"), Column("Date"), Column("Findings", flexible=True)], [_cells(kind, row) for row in found])
+        columns += [Column("Date", spare=True), Column("Findings", flexible=True)]
+        table(columns, [_cells(kind, row) for row in found])
         if total > len(found):
             note(f"{total - len(found):,} more rows: --limit {total} shows all {total:,}")
 
@@ -196,8 +193,12 @@ def _cells(kind: SubledgerType, row: dict[str, Any]) -> Sequence[str | None]:
         row["period"],
         row["status"],
         row.get(_what(kind)),
-        *([figure(row[amount])] if amount else []),
-        row.get("currency"),
+        *([_with_currency(row[amount], row.get("currency"))] if amount else []),
         day.isoformat() if day else None,
         ", ".join(finding_codes(row)),
     ]
+
+
+def _with_currency(amount: Decimal | None, currency: str | None) -> str | None:
+    """The code is padded, so that figures stand below each other where it is missing."""
+    return None if amount is None else f"{figure(amount)} {currency or '':<3}"

@@ -120,9 +120,9 @@ def list_(
                 Column("Period"),
                 Column("Work"),
                 Column("Status"),
-                Column("Assets", right=True),
+                Column("Assets", right=True, spare=True),
                 Column("Took", right=True),
-                Column("Started"),
+                Column("Started", spare=True),
             ],
             [_cells(entry) for entry in entries],
         )

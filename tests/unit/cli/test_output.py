@@ -94,7 +94,7 @@ def test_json_has_money_as_strings_and_times_in_iso_form() -> None:
         "path": "/x",
         "word": "a",
         "none": None,
-        "many": [1, {"title": "C", "right": False, "flexible": False}],
+        "many": [1, {"title": "C", "right": False, "flexible": False, "spare": False}],
     }
 
 
@@ -135,3 +135,9 @@ def test_a_table_on_a_terminal_fits_it_by_cutting_only_what_may_be_cut(width: in
     assert "1,234,567.89" in row
     assert "[red]Rail" in row
     assert "…" in row
+
+
+@pytest.mark.parametrize(("width", "shown"), [(200, [0, 1, 2, 3]), (40, [0, 1, 2]), (37, [0, 2]), (10, [0, 2])])
+def test_the_last_spare_column_goes_first_and_others_stay(width: int, shown: list[int]) -> None:
+    columns = [Column("Row"), Column("Period", spare=True), Column("Amount", right=True), Column("Date", spare=True)]
+    assert output._that_fit(columns, [20, 7, 9, 10], width) == shown
