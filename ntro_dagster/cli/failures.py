@@ -71,11 +71,15 @@ class InternalError(NtroError):
 
 def report(error: BaseException) -> int:
     """Tells the user, and returns the exit code."""
-    known = error if isinstance(error, NtroError) else familiar(error)
-    if known is None:
-        known = InternalError(kind=type(error).__name__, where=_write_traceback(error))
+    known = named(error)
     tell(known)
     return known.exit_code
+
+
+def named(error: BaseException) -> NtroError:
+    """Any failure as one of ours; what is not known leaves its traceback in a file."""
+    known = error if isinstance(error, NtroError) else familiar(error)
+    return known or InternalError(kind=type(error).__name__, where=_write_traceback(error))
 
 
 def tell(error: NtroError, *, with_mend: bool = True) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ntro_dagster.cli.connections import as_role, entity_of, installation, tenant_home
-from ntro_dagster.cli.failures import OK, PARTIAL, familiar, one_line, tell
+from ntro_dagster.cli.failures import OK, PARTIAL, named, one_line, tell
 from ntro_dagster.cli.files import Candidate, candidates
 from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, count, line, progress, result, table
@@ -112,15 +112,17 @@ def ingest(
         if wait:
             outcomes[:], slow = await _wait(database, order, outcomes, timeout)
 
-    interrupted: KeyboardInterrupt | None = None
+    stopped: BaseException | None = None
     try:
         as_role(tenant, Role.APP, work)
-    except KeyboardInterrupt as error:
-        interrupted = error  # what was filed until then is told
+    except (Exception, KeyboardInterrupt) as error:
+        if not outcomes:
+            raise
+        stopped = error  # what was filed until then is told
     refused = [outcome for outcome in outcomes if outcome.error]
     _show(outcomes, waited=wait)
-    if interrupted:
-        raise interrupted
+    if stopped:
+        raise stopped
     if slow:
         raise slow
     if not refused:
@@ -129,8 +131,11 @@ def ingest(
 
 
 async def _submit_all(database: TenantDatabase, order: Order, found: Sequence[Candidate], outcomes: list[FileOutcome]) -> None:
+    import psycopg  # noqa: PLC0415
+
     from ntro_dagster.ingest.outcome import IngestOutcome, IngestStatus  # noqa: PLC0415
     from ntro_dagster.ingest.store import DocumentStore  # noqa: PLC0415
+    from ntro_dagster.platforms.postgres.database import DatabaseLoginError  # noqa: PLC0415
 
     store = DocumentStore(tenant_home(order.tenant).documents)
     owner = None
@@ -142,9 +147,11 @@ async def _submit_all(database: TenantDatabase, order: Order, found: Sequence[Ca
             update(number, candidate.path.name)
             try:
                 outcome = FileOutcome(candidate.path, await _submit(database, store, order, candidate, owner))
-            except (NtroError, OSError) as error:
-                known = error if isinstance(error, NtroError) else familiar(error)
-                if known is None or (isinstance(known, TransientError) and len(found) > 1 and number == 0):
+            except psycopg.Error:  # the database's trouble, not the file's
+                raise
+            except Exception as error:
+                known = named(error)
+                if isinstance(known, TransientError | DatabaseLoginError):
                     raise
                 refusal = IngestOutcome(candidate.path.name, IngestStatus.REFUSED, one_line(known.explain()), code=known.code)
                 outcome = FileOutcome(candidate.path, refusal, known)
@@ -155,6 +162,8 @@ async def _submit_all(database: TenantDatabase, order: Order, found: Sequence[Ca
 async def _submit(
     database: TenantDatabase, store: Any, order: Order, candidate: Candidate, owner: Entity | None
 ) -> IngestOutcome:
+    import psycopg  # noqa: PLC0415
+
     from ntro_dagster.ingest.submission import PeriodMissingError, period_of, submit  # noqa: PLC0415
 
     if candidate.refusal:
@@ -162,7 +171,8 @@ async def _submit(
     period = order.period or period_of(candidate.path.absolute())
     if period is None:
         raise PeriodMissingError(name=candidate.path.name)
-    return await submit(
+    filing = partial(
+        submit,
         database,
         store,
         candidate.path,
@@ -172,6 +182,10 @@ async def _submit(
         period=checked_period(period),
         source=order.source,
     )
+    try:
+        return await filing()
+    except psycopg.errors.UniqueViolation:  # another ingest filed the same bytes meanwhile: now they are a duplicate
+        return await filing()
 
 
 async def _resolve(database: TenantDatabase, order: Order, names: Iterable[str]) -> Mapping[str, Entity]:
