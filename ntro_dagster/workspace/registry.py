@@ -64,7 +64,7 @@ class EntityNotFoundError(NotFoundError):
     code = "ENTITY_NOT_FOUND"
     summary = "the tenant has no entity of that slug"
     detail = "tenant {tenant!r} has no entity {slug!r}"
-    mend = "`ntro entity list {tenant}` shows those there are."
+    mend = "`ntro entity list --tenant {tenant}` shows those there are."
 
 
 class DataPlatform(StrEnum):
