@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ntro_dagster.subledger.period import last_day
@@ -17,9 +17,12 @@ from ntro_dagster.subledger.row import CurrencyCode, Row
 
 def _side(line: dict[str, Any], name: str) -> Decimal:
     try:
-        return Decimal(str(line.get(name) or 0))
+        amount = Decimal(str(line.get(name) or 0))
     except InvalidOperation:
-        raise PydanticCustomError("line_amount_unreadable", "a line's {side} is not a number", {"side": name}) from None
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise PydanticCustomError("line_amount_unreadable", "a line's {side} is not a number", {"side": name})
+    return amount
 
 
 @register_type("journal_proposals")
@@ -41,16 +44,23 @@ class JournalProposalRow(Row):
     def _lines_make_a_journal(self) -> Self:
         if self.loose:
             return self
-        difference = Decimal(0)
         for line in self.lines:
             debit, credit = _side(line, "debit"), _side(line, "credit")
             if not line.get("account_code"):
                 raise PydanticCustomError("line_without_account", "every line needs an account_code")
             if debit < 0 or credit < 0 or (debit > 0) == (credit > 0):
                 raise PydanticCustomError("line_sides", "every line has exactly one of debit and credit above zero")
-            difference += debit - credit
-        if difference != 0:
-            raise PydanticCustomError("unbalanced", "debits and credits differ")
+        if self.posting_date is not None and f"{self.posting_date:%Y-%m}" != self.period:
+            raise PydanticCustomError("posting_date_outside_period", "posting_date lies outside the row's period")
+        try:  # what could not be posted must not be approved: it would hold up every other row of its batch
+            self.propose_for_gl(self, currency=self.currency or "XXX")
+        except ValidationError as error:
+            reason = error.errors()[0]
+            raise PydanticCustomError(
+                "unbalanced" if reason["type"] == "unbalanced" else "lines_not_postable",
+                "the lines do not make a journal: {reason}",
+                {"reason": reason["msg"]},
+            ) from None
         return self
 
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 from psycopg import sql
@@ -19,6 +19,7 @@ from ntro_dagster.errors import NtroError
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.proposals import BillProposal, JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.row import EXACT
 
 VAT_ACCOUNT = "1400"
 CREDITORS_ACCOUNT = "2000"
@@ -54,7 +55,7 @@ class Posted:
 
 def as_journal(bill: BillProposal) -> JournalProposal:
     """Net to the category (or suspense), VAT to its account, gross to creditors by vendor."""
-    net = bill.gross - bill.vat
+    net = EXACT.subtract(bill.gross, bill.vat)
     lines = [
         JournalEntryLineItem(account_code=account, debit=amount, description=bill.description)
         for account, amount in ((bill.category or SUSPENSE_ACCOUNT, net), (VAT_ACCOUNT, bill.vat))
@@ -189,4 +190,5 @@ def _id(journal: JournalProposal) -> uuid.UUID:
 
 
 def _total(journal: JournalProposal) -> Decimal:
-    return sum((line.debit for line in journal.lines), Decimal(0))
+    with localcontext(EXACT):
+        return sum((line.debit for line in journal.lines), Decimal(0))

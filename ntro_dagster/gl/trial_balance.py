@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
+from ntro_dagster.subledger.row import EXACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class TrialBalance:
         totals: dict[str, tuple[Decimal, Decimal]] = {}
         for line in self.lines:
             debit, credit = totals.get(line.currency, (Decimal(0), Decimal(0)))
-            totals[line.currency] = (debit + line.debit, credit + line.credit)
+            totals[line.currency] = (EXACT.add(debit, line.debit), EXACT.add(credit, line.credit))
         return totals
 
     @property

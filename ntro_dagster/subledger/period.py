@@ -27,7 +27,7 @@ class PeriodInvalidError(UsageError):
 
 def parse_period(text: str) -> str:
     """`text` if it is a period, else raises `PeriodInvalidError`."""
-    if not _PERIOD.match(text):
+    if not _PERIOD.fullmatch(text):
         raise PeriodInvalidError(period=text)
     return text
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ntro_dagster.subledger.row import CurrencyCode, Money
+from ntro_dagster.subledger.row import EXACT, CurrencyCode, Money
 
 
 class JournalEntryLineItem(BaseModel):
@@ -46,7 +46,9 @@ class JournalProposal(BaseModel):
 
     @model_validator(mode="after")
     def _balances(self) -> Self:
-        if sum(line.debit - line.credit for line in self.lines) != 0:
+        with localcontext(EXACT):
+            difference = sum(line.debit - line.credit for line in self.lines)
+        if difference != 0:
             raise PydanticCustomError("unbalanced", "debits and credits differ")
         return self
 

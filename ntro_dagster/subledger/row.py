@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
@@ -18,6 +18,9 @@ from ntro_dagster.subledger.status import Lifecycle, SubledgerStatus
 
 Money = Annotated[Decimal, Field(max_digits=38, decimal_places=9, allow_inf_nan=False)]
 """An amount in the row's currency. Never a float; more than nine decimals are refused, never rounded."""
+
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+"""For arithmetic on Money: the default context rounds at 28 digits without a word, this one raises `Inexact`."""
 
 CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
