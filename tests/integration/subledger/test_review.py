@@ -250,9 +250,7 @@ def test_two_runs_at_once_apply_each_signal_once(tenant: Tenant, entity: UUID) -
     assert sum(applied.applied for applied in results) == len(rows)
     assert sum(applied.refused for applied in results) == 0
     assert set(status(tenant, *rows)) == {"APPROVED"}
-    ((records,),) = tenant.fetch(
-        "SELECT count(*) FROM system.history WHERE action = 'TRANSITION' AND row_id = ANY(%s)", rows
-    )
+    ((records,),) = tenant.fetch("SELECT count(*) FROM system.history WHERE action = 'TRANSITION' AND row_id = ANY(%s)", rows)
     assert records == len(rows)
 
 
@@ -272,7 +270,7 @@ def test_a_crash_between_two_signals_loses_and_doubles_nothing(
             await handle.database.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
 
     monkeypatch.setattr(review, "_move", dies_at_the_second)
-    with pytest.raises(Exception, match="terminating|DATABASE_UNREACHABLE"):
+    with pytest.raises(Exception, match=r"terminating|DATABASE_UNREACHABLE"):
         apply(tenant, entity)
     assert status(tenant, *rows) == ["APPROVED", "PENDING", "PENDING"]
     assert apply(tenant, entity) == Applied(2, 2, 0)

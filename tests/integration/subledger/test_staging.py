@@ -166,14 +166,45 @@ def test_findings_send_a_row_to_a_person_even_if_it_satisfies_its_type(tenant: T
     assert restored(row.validation_errors) == [doubt]
 
 
-def test_a_check_that_crashes_is_a_finding(tenant: Tenant, entity: UUID) -> None:
-    lines = [{"account_code": "2000", "debit": "NaN"}, {"account_code": "2000", "credit": "NaN"}]
-    good = [{"account_code": "2000", "debit": "1"}, {"account_code": "2000", "credit": "1"}]
-    staged = stage(
-        tenant, entity, [{"source_ref": "a", "lines": lines}, {"source_ref": "b", "lines": good}], name="journal_proposals"
-    )
-    assert (staged.inserted, staged.needs_attention) == (2, 1)
-    assert sorted(row.status for row in rows(tenant, entity, name="journal_proposals")) == ["NEEDS_ATTENTION", "PENDING"]
+def test_a_check_that_crashes_is_a_finding(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of an author's that does not cope with one value; as it happens, with an amount of nothing."""
+    model = tenant.handle(entity).kind.model
+    validate = model.model_validate
+
+    def crashes(values: dict[str, Any]) -> Row:
+        if values.get("amount_gross") == "":
+            raise ZeroDivisionError("secret 42")
+        return validate(values)
+
+    monkeypatch.setattr(model, "model_validate", crashes)
+    staged = stage(tenant, entity, [payload(1, amount_gross=""), payload(2)])
+    assert (staged.inserted, staged.codes) == (2, {"VALIDATION_CRASHED": 1})
+    broken, good = rows(tenant, entity)
+    assert (broken.status, broken.raw_payload["amount_gross"], good.status) == ("NEEDS_ATTENTION", "", "PENDING")
+    assert "secret" not in str(broken.validation_errors)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"lines": [{"account_code": "1", "debit": "1"}, {"account_code": "2", "credit": "2"}]}, "INVALID_UNBALANCED"),
+        ({"lines": [{"account_code": "1", "debit": "0.0000000001"}] * 2}, "INVALID_LINES_NOT_POSTABLE"),
+        ({"lines": [{"account_code": 5, "debit": "1"}, {"account_code": "2", "credit": "1"}]}, "INVALID_LINES_NOT_POSTABLE"),
+        ({"lines": [{"account_code": "1", "debit": "Infinity"}] * 2}, "INVALID_LINE_AMOUNT_UNREADABLE"),
+        (
+            {"lines": [{"account_code": "1", "debit": "9" * 29}, {"account_code": "2", "credit": "9" * 29 + ".1"}]},
+            "INVALID_UNBALANCED",
+        ),
+        ({"posting_date": "2025-02-01"}, "INVALID_POSTING_DATE_OUTSIDE_PERIOD"),
+    ],
+)
+def test_a_journal_that_could_not_be_posted_is_not_pending(
+    tenant: Tenant, entity: UUID, change: dict[str, Any], code: str
+) -> None:
+    lines = [{"account_code": "2000", "debit": "1"}, {"account_code": "2000", "credit": "1"}]
+    stage(tenant, entity, [{"source_ref": "a", "lines": lines} | change], name="journal_proposals")
+    (row,) = rows(tenant, entity, name="journal_proposals")
+    assert (row.status, {found for found, _ in codes(row)}) == ("NEEDS_ATTENTION", {code})
 
 
 @pytest.mark.parametrize("amount", ["0.000000001", "99999999999999999999999999999.999999999", "1E+5", "120.0000000000000"])

@@ -1,0 +1,313 @@
+"""Approved rows become journals: every one, once, in balance; whatever dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from ledger_tenant import PERIOD, Tenant
+from psycopg.types.json import Jsonb
+
+from ntro_dagster.gl import posting
+from ntro_dagster.gl.posting import AccountUnknownError, Posted, PostingConflictError, post_approved
+from ntro_dagster.gl.trial_balance import TrialBalance, draw_up, trial_balance
+from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
+
+
+def post(tenant: Tenant, entity: UUID, *, name: str = "expenses", runs: int = 1) -> list[Posted]:
+    async def one() -> Posted:
+        async with tenant.database() as database:
+            return await post_approved(tenant.handle(entity, name=name, database=database), period=PERIOD, currency="GBP")
+
+    async def run() -> list[Posted]:
+        return await asyncio.gather(*(one() for _ in range(runs)))
+
+    return asyncio.run(run())
+
+
+def approved(tenant: Tenant, entity: UUID, count: int = 1, **columns: Any) -> list[UUID]:
+    rows = [tenant.new_row(entity, **columns) for _ in range(count)]
+    signal = tenant.file("approve", rows)
+    with tenant.connect("app") as app:
+        app.execute("SELECT set_config('ntro.signal_id', %s, TRUE)", [str(signal)])
+        app.execute(
+            "UPDATE ledgers.expenses SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = ANY(%s)",
+            [rows],
+        )
+        app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
+    return rows
+
+
+def lines(tenant: Tenant, row: UUID) -> list[tuple[Any, ...]]:
+    return tenant.fetch(
+        "SELECT account_code, debit, credit, party FROM ledgers.journal_lines WHERE row_id = %s ORDER BY journal_id, line_no", row
+    )
+
+
+def journals(tenant: Tenant, entity: UUID) -> int:
+    ((count,),) = tenant.fetch("SELECT count(*) FROM ledgers.journals WHERE entity_id = %s", entity)
+    return int(count)
+
+
+def posted_rows(tenant: Tenant, entity: UUID) -> int:
+    ((count,),) = tenant.fetch("SELECT count(*) FROM ledgers.expenses WHERE entity_id = %s AND status = 'POSTED'", entity)
+    return int(count)
+
+
+def balance(tenant: Tenant, entity: UUID, period: str = PERIOD) -> TrialBalance:
+    async def run() -> TrialBalance:
+        async with tenant.database() as database:
+            return await trial_balance(database, entity_id=entity, period=period)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"amount_gross": 120, "vat_amount": 20, "category": "5000"},
+            [("5000", 100, 0, None), ("1400", 20, 0, None), ("2000", 0, 120, "Smith")],
+        ),
+        ({"amount_gross": 120, "vat_amount": None, "category": "5000"}, [("5000", 120, 0, None), ("2000", 0, 120, "Smith")]),
+        ({"amount_gross": 120, "vat_amount": 0}, [("5999", 120, 0, None), ("2000", 0, 120, "Smith")]),
+        ({"amount_gross": 20, "vat_amount": 20}, [("1400", 20, 0, None), ("2000", 0, 20, "Smith")]),
+        (
+            {"amount_gross": "0.000000003", "vat_amount": "0.000000001"},
+            [("5999", Decimal("2E-9"), 0, None), ("1400", Decimal("1E-9"), 0, None), ("2000", 0, Decimal("3E-9"), "Smith")],
+        ),
+    ],
+    ids=["with VAT", "without VAT", "no category: suspense", "all VAT", "last decimal"],
+)
+def test_a_bill_becomes_a_balanced_journal(
+    tenant: Tenant, entity: UUID, columns: Mapping[str, Any], expected: list[tuple[Any, ...]]
+) -> None:
+    (row,) = approved(tenant, entity, **columns)
+    assert post(tenant, entity) == [Posted(1, 1)]
+    assert lines(tenant, row) == expected
+    assert balance(tenant, entity).balanced
+
+
+@pytest.mark.parametrize(("day", "booked"), [("2025-01-07", "2025-01-07"), ("2024-12-30", "2025-01-31"), (None, "2025-01-31")])
+def test_a_bill_is_booked_in_its_rows_period(tenant: Tenant, entity: UUID, day: str | None, booked: str) -> None:
+    approved(tenant, entity, expense_date=day)
+    post(tenant, entity)
+    assert tenant.fetch("SELECT posting_date::text, period FROM ledgers.journals WHERE entity_id = %s", entity) == [
+        (booked, PERIOD)
+    ]
+
+
+def test_only_approved_rows_of_the_partition_are_posted(tenant: Tenant, entity: UUID) -> None:
+    (row,) = approved(tenant, entity)
+    others = [tenant.row_in(status, entity) for status in ("NEEDS_ATTENTION", "PENDING", "REJECTED", "EXCLUDED")]
+    (later,) = approved(tenant, tenant.new_entity())
+    assert post(tenant, entity) == [Posted(1, 1)]
+    assert lines(tenant, row)
+    assert not any(lines(tenant, other) for other in [*others, later])
+
+
+def test_posting_twice_posts_once(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "BATCH", 4)
+    approved(tenant, entity, 10)
+    assert post(tenant, entity) == [Posted(10, 3)]
+    assert post(tenant, entity) == [Posted()]
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (10, 10)
+
+
+def test_runs_at_once_post_each_row_once(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "BATCH", 3)
+    approved(tenant, entity, 20)
+    results = post(tenant, entity, runs=3)
+    assert sum(posted.rows for posted in results) == 20
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (20, 20)
+    assert balance(tenant, entity).totals() == {"GBP": (Decimal(2400), Decimal(2400))}
+
+
+def test_a_death_at_any_statement_leaves_whole_batches_and_the_next_run_completes(
+    tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "BATCH", 2)
+    dies_at, seen = 0, 0
+
+    def mortal(method: Any) -> Any:
+        async def call(self: TenantDatabase, *arguments: Any, **named: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == dies_at:
+                with psycopg.connect(tenant.credentials.app, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s, 10000)", [(await self.connection()).info.backend_pid])
+            return await method(self, *arguments, **named)
+
+        return call
+
+    for name in ("execute", "fetch", "copy_in"):
+        monkeypatch.setattr(TenantDatabase, name, mortal(getattr(TenantDatabase, name)))
+    deaths, total = 0, 0
+    while True:
+        dies_at, seen = dies_at + 1, 0
+        approved(tenant, entity, 4)
+        total += 4
+        try:
+            post(tenant, entity)
+        except Exception as error:
+            deaths += 1
+            assert "DATABASE_UNREACHABLE" in str(error) or "terminat" in str(error) or "closed" in str(error)
+        finished = seen < dies_at
+        assert journals(tenant, entity) == posted_rows(tenant, entity)
+        assert posted_rows(tenant, entity) % 2 == 0  # whole batches
+        seen = dies_at + 1
+        post(tenant, entity)
+        assert (journals(tenant, entity), posted_rows(tenant, entity)) == (total, total)
+        if finished:
+            break
+    assert deaths > 20
+    totals = balance(tenant, entity).totals()
+    assert totals == {"GBP": (Decimal(120 * total), Decimal(120 * total))}
+
+
+@pytest.mark.parametrize("account", ["9999", "0002"], ids=["unknown", "not active"])
+def test_an_unknown_account_posts_nothing_of_its_batch(
+    tenant: Tenant, entity: UUID, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ledgers.accounts VALUES ('0002', 'old', 'EXPENSE', FALSE) ON CONFLICT DO NOTHING")
+    approved(tenant, entity, 3)
+    approved(tenant, entity, category=account)
+    with pytest.raises(AccountUnknownError) as refused:
+        post(tenant, entity)
+    assert refused.value.values == {"accounts": account}
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (0, 0)
+
+
+def test_a_journal_of_other_content_under_a_rows_id_is_a_conflict(tenant: Tenant, entity: UUID) -> None:
+    (row,) = approved(tenant, entity)
+    with tenant.connect("app") as app:
+        journal = uuid4()
+        app.execute(
+            "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
+            "VALUES (%s, %s, %s, %s, '2025-01-31', 'x', 'GBP', %s)",
+            [journal, entity, PERIOD, f"expenses:{row}", uuid4()],
+        )
+        app.execute(
+            "INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit, row_id) "
+            "VALUES (%s, 1, '5999', 7, 0, %s), (%s, 2, '2000', 0, 7, %s)",
+            [journal, row, journal, row],
+        )
+    with pytest.raises(PostingConflictError):
+        post(tenant, entity)
+    assert posted_rows(tenant, entity) == 0
+
+
+@pytest.mark.parametrize(
+    ("closing", "code"),
+    [
+        ("INSERT INTO ledgers.periods VALUES (%s, '2025-01', 'CLOSED')", "PERIOD_CLOSED"),
+        ("UPDATE system.entities SET status = 'CLOSED' WHERE id = %s", "ENTITY_CLOSED"),
+    ],
+)
+def test_nothing_is_posted_once_closed(tenant: Tenant, entity: UUID, closing: str, code: str) -> None:
+    approved(tenant, entity, 2)
+    with tenant.as_owner() as owner:
+        owner.execute(closing, [entity])
+    with pytest.raises(RefusedByDatabaseError) as refused:
+        post(tenant, entity)
+    assert refused.value.code == code
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (0, 0)
+
+
+def test_a_reviewed_journal_is_posted_as_it_stands(tenant: Tenant, entity: UUID) -> None:
+    proposal = [
+        {"account_code": "5200", "debit": "10.50", "description": "accrual"},
+        {"account_code": "2000", "credit": "10.50"},
+    ]
+    row = uuid4()
+    with tenant.connect("app") as app:
+        app.execute(
+            "INSERT INTO ledgers.journal_proposals (id, entity_id, period, task_id, status, lines) "
+            "VALUES (%s, %s, %s, %s, 'PENDING', %s)",
+            [row, entity, PERIOD, uuid4(), Jsonb(proposal)],
+        )
+        app.commit()
+        with tenant.connect("desk") as desk:
+            signal = uuid4()
+            desk.execute(
+                "INSERT INTO system.signals (id, subledger, entity_id, period, kind, filed_by) "
+                "VALUES (%s, 'journal_proposals', %s, %s, 'approve', 'user:bob')",
+                [signal, entity, PERIOD],
+            )
+            desk.execute(
+                "INSERT INTO system.signal_rows (signal_id, row_id, content_digest) "
+                "SELECT %s, id, ledgers.journal_proposals_digest(t) FROM ledgers.journal_proposals t WHERE id = %s",
+                [signal, row],
+            )
+        app.execute("SELECT set_config('ntro.signal_id', %s, TRUE)", [str(signal)])
+        app.execute(
+            "UPDATE ledgers.journal_proposals SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() "
+            "WHERE id = %s",
+            [row],
+        )
+    assert post(tenant, entity, name="journal_proposals") == [Posted(1, 1)]
+    assert lines(tenant, row) == [("5200", Decimal("10.5"), 0, None), ("2000", 0, Decimal("10.5"), None)]
+    # proposals that name no currency are in the one that the caller says is the entity's
+    assert tenant.fetch("SELECT currency FROM ledgers.journals WHERE entity_id = %s", entity) == [("GBP",)]
+
+
+# Trial balance
+
+
+def test_currencies_never_mix(tenant: Tenant, entity: UUID) -> None:
+    approved(tenant, entity, 2, currency="GBP")
+    approved(tenant, entity, 3, currency="USD", category="5000")
+    post(tenant, entity)
+    drawn = balance(tenant, entity)
+    assert drawn.totals() == {"GBP": (Decimal(240), Decimal(240)), "USD": (Decimal(360), Decimal(360))}
+    assert drawn.balanced
+    creditors = {line.currency: line.balance for line in drawn.lines if line.account_code == "2000"}
+    assert creditors == {"GBP": Decimal(-240), "USD": Decimal(-360)}
+    assert {line.account_code for line in drawn.lines if line.currency == "GBP"} == {"5999", "1400", "2000"}
+
+
+def test_movements_are_the_periods_and_balances_are_carried_forward(tenant: Tenant, entity: UUID) -> None:
+    tenant.journal(entity, None, period="2024-12", amount=50)
+    tenant.journal(entity, None, period="2025-01", amount=70)
+    tenant.journal(entity, None, period="2025-02", amount=90)
+    tenant.journal(tenant.new_entity(), None, period="2025-01", amount=1000)
+    found = {line.account_code: (line.debit, line.credit, line.balance) for line in balance(tenant, entity).lines}
+    assert found == {"2000": (0, 70, -120), "5999": (70, 0, 120)}
+
+
+def test_an_empty_trial_balance_balances(tenant: Tenant, entity: UUID) -> None:
+    assert (balance(tenant, entity).lines, balance(tenant, entity).balanced) == ((), True)
+
+
+def test_drawing_up_records_the_close_and_what_came_after_shows(tenant: Tenant, entity: UUID) -> None:
+    async def close(salt: bytes) -> TrialBalance:
+        async with tenant.database() as database:
+            return await draw_up(database, entity_id=entity, period=PERIOD, run_id=uuid4(), salt=salt)
+
+    def state() -> list[tuple[Any, ...]]:
+        return tenant.fetch(
+            "SELECT last_change = closed_change FROM system.partition_activity WHERE entity_id = %s AND period = %s",
+            entity,
+            PERIOD,
+        )
+
+    approved(tenant, entity, 2)
+    post(tenant, entity)
+    assert state() == [(False,)]
+    drawn = asyncio.run(close(b"salt"))
+    assert state() == [(True,)]
+    closes = "SELECT journals, digest, last_change > 0 FROM ledgers.closes WHERE entity_id = %s ORDER BY id"
+    assert tenant.fetch(closes, entity) == [(2, bytes.fromhex(drawn.digest(b"salt")), True)]
+    assert drawn.digest(b"salt") != drawn.digest(b"other")
+    approved(tenant, entity, 1)
+    assert state() == [(False,)]
+    post(tenant, entity)
+    asyncio.run(close(b"salt"))
+    first, second = tenant.fetch(closes, entity)
+    assert (second[0], first[1] != second[1]) == (3, True)
