@@ -147,18 +147,19 @@ class Installation:
             raise ServicesSlowError(waiting="postgres", seconds=round(START_PATIENCE_S), logs=self.home.logs)
 
     def write_workspace(self) -> None:
-        """workspace.yaml, from the registry."""
+        """workspace.yaml, from the registry: tenants that are fully made."""
+        write_workspace(self.home, self._servable())
+
+    def _servable(self) -> list[str]:
         registry = self.registry()
         try:
-            write_workspace(self.home, [tenant.slug for tenant in registry.tenants()])
+            return [tenant.slug for tenant in registry.tenants() if self.home.tenant(tenant.slug).process_env.exists()]
         finally:
             registry.dispose()
 
     def start_services(self) -> None:
         """Webserver, daemon and one code server per tenant; returns when they answer."""
-        registry = self.registry()
-        tenants = [tenant.slug for tenant in registry.tenants() if self.home.tenant(tenant.slug).process_env.exists()]
-        registry.dispose()
+        tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         for slug in tenants:
             self.supervisor.add(self.tenant_process(slug))

@@ -22,7 +22,7 @@ from ntro_dagster.host.launch import write_environment
 from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
 from ntro_dagster.subledger.deployment import deploy
 from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
-from ntro_dagster.workspace.registry import DataPlatform, Tenant, check_entity_slug
+from ntro_dagster.workspace.registry import DataPlatform, Tenant, TenantExistsError, check_entity_slug
 
 
 class PlatformNotAvailableError(UsageError):
@@ -55,8 +55,11 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     home = installation.home.tenant(slug)
     registry = installation.registry()
     try:
-        half_made = any(known.slug == slug for known in registry.tenants()) and not home.process_env.exists()
-        tenant = registry.tenant(slug) if half_made else registry.create_tenant(slug, platform)
+        known = any(tenant.slug == slug for tenant in registry.tenants())
+        if known and home.process_env.exists():
+            _serve(installation)  # a crash may have come between the last two steps
+            raise TenantExistsError(slug=slug)
+        tenant = registry.tenant(slug) if known else registry.create_tenant(slug, platform)
     finally:
         registry.dispose()
     home.create()
@@ -84,11 +87,16 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
             INSTANCE_URL: instance,
         },
     )
+    _serve(installation)
+    return tenant
+
+
+def _serve(installation: Installation) -> None:
+    """Code location and process of every tenant that is fully made; the process only where the others run."""
     installation.write_workspace()
     if any(process.name == "webserver" for process in installation.supervisor.status()):
         installation.start_services()
         installation.reload_locations()
-    return tenant
 
 
 def _introduce(owner_dsn: str, tenant: Tenant, name: str) -> None:
@@ -124,8 +132,9 @@ def ensure_entities(installation: Installation, tenant: str, names: dict[str, st
         ]
     finally:
         registry.dispose()
-    create_entities(credential(installation.home, tenant, Role.OWNER), tenant, entities)
     _add_partitions(installation, tenant, list(names))
+    # Last, because `create_entity` takes an entity that is here for complete.
+    create_entities(credential(installation.home, tenant, Role.OWNER), tenant, entities)
     return entities
 
 
