@@ -14,6 +14,7 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
+    AssetObservation,
     AssetsDefinition,
     AssetSpec,
     DataVersion,
@@ -68,7 +69,12 @@ def records_key() -> AssetKey:
 
 
 def decisions_key(subledger: str) -> AssetKey:
-    return AssetKey([bound_tenant(), "review", subledger])
+    return AssetKey([bound_tenant(), "review", f"{subledger}_decisions"])
+
+
+def _show(context: AssetExecutionContext, ledger: SubledgerAsset, counts: Mapping[str, int]) -> None:
+    """Let the subledger's own page tell how its rows stand now, not how they stood when they were staged."""
+    context.log_event(AssetObservation(ledger.key, partition=context.partition_key, metadata=counts))
 
 
 def subledger_asset(name: str, owner_runbook: str | None = None) -> Callable[[Author], SubledgerAsset]:
@@ -161,12 +167,14 @@ def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
             handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
             applied = await apply_signals(handle, period=run.period)
+            counts = await handle.counts(period=run.period)
+            _show(context, ledger, counts)
             return MaterializeResult(
                 metadata={
                     "signals": applied.signals,
                     "applied": applied.applied,
                     "refused": applied.refused,
-                    **await handle.counts(period=run.period),
+                    **counts,
                 },
                 data_version=DataVersion(await handle.digest(period=run.period, salt=run.salt)),
             )
@@ -191,6 +199,7 @@ def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
             for ledger in ledgers:
                 handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
                 posted += (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
+                _show(context, ledger, await handle.counts(period=run.period))
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],

@@ -13,7 +13,6 @@ from ntro_dagster.boundary.names import TENANT_TAG
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.orchestration import assets
-from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.orchestration.schedules import monthly_schedule
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
@@ -67,7 +66,6 @@ def runbook_definitions(bundle: Bundle) -> Definitions:
     job = define_asset_job(
         head.slug.replace("-", "_"),
         selection=AssetSelection.assets(*staging, *(assets.decisions_key(name) for name in names), *posting),
-        partitions_def=partitions_of(bound_tenant()),
         executor_def=in_process_executor,
         tags={TENANT_TAG: bound_tenant()},
         description=head.name,
