@@ -56,10 +56,10 @@ class LedgerStore(Protocol):
         """An empty stage beside the table, gone with the transaction."""
 
     async def load_stage(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Bulk-load rows into the stage."""
+        """Bulk-load rows into the stage. Structures are plain lists and dicts of what JSON knows."""
 
-    async def insert_missing(self, table: Table, columns: Sequence[str]) -> int:
-        """Insert staged rows whose id is not there yet."""
+    async def insert_missing(self, table: Table, columns: Sequence[str], constants: Mapping[str, Any] | None = None) -> int:
+        """Insert staged rows whose id is not there yet; `constants` are columns with one value for all."""
 
     async def merge(self, table: Table, how: Merge) -> int:
         """Update rows from the stage, by id."""

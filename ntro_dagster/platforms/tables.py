@@ -46,5 +46,10 @@ class Table:
     content: tuple[str, ...]
 
     @property
+    def json(self) -> frozenset[str]:
+        """Names of the columns that hold structures."""
+        return frozenset(column.name for column in self.columns if column.type is LogicalType.JSON)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)

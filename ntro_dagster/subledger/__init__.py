@@ -1,6 +1,6 @@
 """Subledgers: typed rows, their lifecycle, and the handle that works on them (spec 8)."""
 
-from ntro_dagster.subledger.handle import SubledgerHandle, open  # noqa: A004
+from ntro_dagster.subledger.handle import SubledgerHandle, open
 from ntro_dagster.subledger.period import Period
 from ntro_dagster.subledger.proposals import BillProposal, JournalEntryLineItem, JournalProposal
 from ntro_dagster.subledger.registry import register_type

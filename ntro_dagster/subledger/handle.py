@@ -6,18 +6,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from typing import Any
 from uuid import UUID
 
-from psycopg import sql
-from psycopg.types.json import Jsonb
-
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NotFoundError
 from ntro_dagster.platforms.environment import database_from_environment
-from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
+from ntro_dagster.platforms.ledger_store import LedgerStore, Where
+from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
+from ntro_dagster.platforms.postgres.ledger_store import PostgresLedgerStore
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_type
 from ntro_dagster.subledger.row import Row
-from ntro_dagster.subledger.staging import Payload, Staged, Stager, stored
+from ntro_dagster.subledger.staging import Payload, Staged, Stager
 from ntro_dagster.subledger.status import IllegalTransitionError
+from ntro_dagster.subledger.tables import table_of
 
 
 class RowNotFoundError(NotFoundError):
@@ -42,17 +42,17 @@ class SubledgerHandle:
         self.task_id = task_id
         self.database = database
         self._actor = actor or Actor.run(task_id)
-        self._table = sql.Identifier("ledgers", kind.name)
+        self.table = table_of(kind)
+        self._store: LedgerStore = PostgresLedgerStore(database)
 
     async def stream(
         self, *, period: str | None = None, status: str | Sequence[str] | None = None, ids: Sequence[UUID] | None = None
     ) -> AsyncIterator[Row]:
         """Rows in the order they came, however many."""
-        where, values = conditions({"entity_id": self.entity_id, "period": period, "status": status, "id": ids})
-        query = sql.SQL("SELECT * FROM {} WHERE {} ORDER BY created_at, source_ref, id").format(self._table, where)
-        async for batch in self.database.stream(query, values):
-            for values_of_row in batch:
-                yield self.model(values_of_row)
+        where = Where(entity_id=self.entity_id, period=period, status=status, ids=ids)
+        async for batch in self._store.select(self.table, where):
+            for values in batch:
+                yield self.model(values)
 
     async def query(
         self, *, period: str | None = None, status: str | Sequence[str] | None = None, ids: Sequence[UUID] | None = None
@@ -78,23 +78,14 @@ class SubledgerHandle:
     async def insert(self, rows: Row | Iterable[Row]) -> int:
         """Store complete rows under their own ids; a row that is there already stays as it is. Returns how many are new."""
         several = [rows] if isinstance(rows, Row) else list(rows)
-        content = self.kind.model.content_fields()
-        columns = ("id", "entity_id", "period", "task_id", "status", "source_ref", "validation_errors", "raw_payload", *content)
-        stage = sql.Identifier("pg_temp", f"insert_{self.kind.name}")
-        names = identifiers(columns)
+        columns = [name for name in self.table.names if name not in SET_BY_THE_DATABASE]
         async with self.database.transaction(self._actor):
-            await self.database.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-                    sql.Identifier(f"insert_{self.kind.name}"), names, self._table
-                )
+            await self._store.create_stage(self.table, columns)
+            await self._store.load_stage(
+                self.table, columns, ([_plain(getattr(row, name)) for name in columns] for row in several)
             )
-            await self.database.copy_in(stage, columns, ([stored(row, name) for name in columns] for row in several))
-            inserted = await self.database.execute(
-                sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT (id) DO NOTHING").format(
-                    self._table, stage, names=names
-                )
-            )
-            await self.database.execute(sql.SQL("DROP TABLE {}").format(stage))
+            inserted = await self._store.insert_missing(self.table, columns)
+            await self._store.clear_stage(self.table, drop=True)
         return inserted
 
     async def insert_needs_attention(
@@ -115,20 +106,14 @@ class SubledgerHandle:
         unknown = [name for name in values if name not in self.kind.model.content_fields()]
         if unknown:
             raise RowNotFoundError(row_id=", ".join(unknown), subledger=self.kind.name)
-        assign = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values)
         async with self.database.transaction(self._actor):
             for row in await self.query(ids=ids):
                 type(row).model_validate({**row.model_dump(), **values})
-            return await self.database.execute(
-                sql.SQL("UPDATE {} SET {}, task_id = %s, updated_at = now() WHERE entity_id = %s AND id = ANY(%s)").format(
-                    self._table, assign
-                ),
-                [
-                    *(Jsonb(jsonable(value)) if isinstance(value, dict | list) else value for value in values.values()),
-                    self.task_id,
-                    self.entity_id,
-                    list(ids),
-                ],
+            return await self._store.set_values(
+                self.table,
+                Where(entity_id=self.entity_id, ids=ids),
+                {name: _plain(value) for name, value in values.items()},
+                task_id=self.task_id,
             )
 
     async def transition(
@@ -139,54 +124,114 @@ class SubledgerHandle:
         """
         if not self.kind.model.lifecycle.allows(from_status, to_status):
             raise IllegalTransitionError(from_status=from_status, to_status=to_status)
-        stamp = sql.SQL(", approved_by = %(by)s, approved_at = now()") if approved_by else sql.SQL("")
         async with self.database.transaction(self._actor, signal=signal):
-            return await self.database.execute(
-                sql.SQL(
-                    "UPDATE {} SET status = %(to)s, task_id = %(task)s, updated_at = now(){} "
-                    "WHERE entity_id = %(entity)s AND status = %(from)s AND id = ANY(%(ids)s)"
-                ).format(self._table, stamp),
-                {
-                    "to": to_status,
-                    "from": from_status,
-                    "task": self.task_id,
-                    "entity": self.entity_id,
-                    "ids": list(ids),
-                    "by": approved_by,
-                },
+            return await self._store.set_status(
+                self.table,
+                Where(entity_id=self.entity_id, status=from_status, ids=ids),
+                to_status,
+                task_id=self.task_id,
+                approved_by=approved_by,
             )
 
     async def counts(self, *, period: str | None = None) -> dict[str, int]:
         """Rows by status; statuses without rows are left out."""
-        where, values = conditions({"entity_id": self.entity_id, "period": period})
-        rows = await self.database.fetch(
-            sql.SQL("SELECT status, count(*) AS rows FROM {} WHERE {} GROUP BY status ORDER BY status").format(
-                self._table, where
-            ),
-            values,
-        )
-        return {row["status"]: row["rows"] for row in rows}
+        found = await self._store.count_by(self.table, Where(entity_id=self.entity_id, period=period), ["status"])
+        return {row["status"]: row["rows"] for row in found}
 
     async def digest(self, *, period: str, salt: bytes) -> str:
         """Fingerprint of the period's rows and statuses, keyed with a secret of the tenant, so that it tells an outsider
         nothing: 32 hex digits.
         """
-        found = await self.database.fetch_one(
-            sql.SQL(
-                "SELECT sha256(%s || coalesce(string_agg(uuid_send(id) || convert_to(status, 'UTF8') || {digest}(t), NULL ORDER BY id), '')) "
-                "AS digest FROM {table} t WHERE entity_id = %s AND period = %s"
-            ).format(digest=sql.Identifier("ledgers", f"{self.kind.name}_digest"), table=self._table),
-            [salt, self.entity_id, period],
-        )
-        assert found is not None  # noqa: S101
-        return bytes(found["digest"]).hex()[:32]
+        digest = await self._store.digest(self.table, Where(entity_id=self.entity_id, period=period), salt=salt)
+        return digest.hex()[:32]
+
+    def model(self, values: Mapping[str, Any]) -> Row:
+        """A row as the database holds it: checked when it was written, so not checked again."""
+        status: Any = self.kind.model.model_fields["status"].annotation
+        return self.kind.model.model_construct(**{**values, "status": status(values["status"])})
+
+
+SET_BY_THE_DATABASE]
+        async with self.database.transaction(self._actor):
+            await self._store.create_stage(self.table, columns)
+            await self._store.load_stage(
+                self.table, columns, ([_plain(getattr(row, name)) for name in columns] for row in several)
+            )
+            inserted = await self._store.insert_missing(self.table, columns)
+            await self._store.clear_stage(self.table, drop=True)
+        return inserted
+
+    async def insert_needs_attention(
+        self,
+        *,
+        period: str,
+        raw_payload: Mapping[str, Any],
+        validation_errors: Sequence[Mapping[str, Any]],
+        source_ref: str,
+        values: Mapping[str, Any] | None = None,
+    ) -> Staged:
+        """Keep a broken payload for a person: whatever of `values` stands on its own is filled in."""
+        payload = Payload(values or {}, source_ref, findings=validation_errors, raw=raw_payload)
+        return await self.stage([payload], period=period)
+
+    async def edit(self, ids: Sequence[UUID], values: Mapping[str, Any]) -> int:
+        """Set content fields of rows that no person has touched. What people edit goes through signals instead."""
+        unknown = [name for name in values if name not in self.kind.model.content_fields()]
+        if unknown:
+            raise RowNotFoundError(row_id=", ".join(unknown), subledger=self.kind.name)
+        async with self.database.transaction(self._actor):
+            for row in await self.query(ids=ids):
+                type(row).model_validate({**row.model_dump(), **values})
+            return await self._store.set_values(
+                self.table,
+                Where(entity_id=self.entity_id, ids=ids),
+                {name: _plain(value) for name, value in values.items()},
+                task_id=self.task_id,
+            )
+
+    async def transition(
+        self, ids: Sequence[UUID], to_status: str, *, from_status: str, signal: UUID | None = None, approved_by: str | None = None
+    ) -> int:
+        """Move rows along one edge: one guarded UPDATE. Rows that are not in `from_status` stay where they are and are
+        not counted.
+        """
+        if not self.kind.model.lifecycle.allows(from_status, to_status):
+            raise IllegalTransitionError(from_status=from_status, to_status=to_status)
+        async with self.database.transaction(self._actor, signal=signal):
+            return await self._store.set_status(
+                self.table,
+                Where(entity_id=self.entity_id, status=from_status, ids=ids),
+                to_status,
+                task_id=self.task_id,
+                approved_by=approved_by,
+            )
+
+    async def counts(self, *, period: str | None = None) -> dict[str, int]:
+        """Rows by status; statuses without rows are left out."""
+        found = await self._store.count_by(self.table, Where(entity_id=self.entity_id, period=period), ["status"])
+        return {row["status"]: row["rows"] for row in found}
+
+    async def digest(self, *, period: str, salt: bytes) -> str:
+        """Fingerprint of the period's rows and statuses, keyed with a secret of the tenant, so that it tells an outsider
+        nothing: 32 hex digits.
+        """
+        digest = await self._store.digest(self.table, Where(entity_id=self.entity_id, period=period), salt=salt)
+        return digest.hex()[:32]
 
     def model(self, values: Mapping[str, Any]) -> Row:
         """A row as the database holds it: checked when it was written, so not checked again."""
         return self.kind.model.model_construct(**values)
 
 
-def open(  # noqa: A001
+SET_BY_THE_DATABASE = frozenset({"created_at", "updated_at", "approved_by", "approved_at", "posted_to_gl", "posted_journal_ref"})
+"""Columns of a new row that are not for its author to fill."""
+
+
+def _plain(value: Any) -> Any:
+    return jsonable(value) if isinstance(value, dict | list) else value
+
+
+def open(
     *,
     name: str,
     entity_id: UUID,

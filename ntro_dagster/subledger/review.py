@@ -161,8 +161,8 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
                 await _move(handle, signal)
             await _record_outcomes(handle, signal)
             counted = await handle.database.fetch_one(
-                "SELECT count(*) FILTER (WHERE outcome = 'APPLIED') AS applied, count(*) FILTER (WHERE outcome = 'REFUSED') AS refused "
-                "FROM system.signal_rows WHERE signal_id = %s",
+                "SELECT count(*) FILTER (WHERE outcome = 'APPLIED') AS applied, "
+                "count(*) FILTER (WHERE outcome = 'REFUSED') AS refused FROM system.signal_rows WHERE signal_id = %s",
                 [signal["id"]],
             )
             assert counted is not None  # noqa: S101

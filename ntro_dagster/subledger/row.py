@@ -28,8 +28,23 @@ CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 ROW_NAMESPACE = uuid.UUID("7d0f1c5e-9f5d-5b0a-8a43-6f6a1f6c2f10")
 
 PLATFORM_FIELDS = frozenset(
-    """id entity_id period task_id status source_ref validation_errors raw_payload created_at updated_at
-    made_by approved_by approved_at posted_to_gl posted_journal_ref""".split()
+    [
+        "id",
+        "entity_id",
+        "period",
+        "task_id",
+        "status",
+        "source_ref",
+        "validation_errors",
+        "raw_payload",
+        "created_at",
+        "updated_at",
+        "made_by",
+        "approved_by",
+        "approved_at",
+        "posted_to_gl",
+        "posted_journal_ref",
+    ]
 )
 """Fields that the platform writes. Everything else is content: reviewed by people, frozen by approval."""
 

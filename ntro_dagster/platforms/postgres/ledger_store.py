@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ntro_dagster.platforms.ledger_store import Merge, Where
 from ntro_dagster.platforms.postgres.database import TenantDatabase, conditions, identifiers
@@ -43,13 +44,19 @@ class PostgresLedgerStore:
         )
 
     async def load_stage(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        await self._database.copy_in(stage_of(table), columns, rows)
+        json = [at for at, name in enumerate(columns) if name in table.json]
+        await self._database.copy_in(stage_of(table), columns, _with_json(rows, json) if json else rows)
 
-    async def insert_missing(self, table: Table, columns: Sequence[str]) -> int:
+    async def insert_missing(self, table: Table, columns: Sequence[str], constants: Mapping[str, Any] | None = None) -> int:
+        constants = constants or {}
         return await self._database.execute(
-            sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT (id) DO NOTHING").format(
-                ledger(table), stage_of(table), names=identifiers(columns)
-            )
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT (id) DO NOTHING").format(
+                ledger(table),
+                identifiers([*columns, *constants]),
+                sql.SQL(", ").join([*map(sql.Identifier, columns), *map(sql.Placeholder, constants)]),
+                stage_of(table),
+            ),
+            dict(constants),
         )
 
     async def merge(self, table: Table, how: Merge) -> int:
@@ -97,7 +104,7 @@ class PostgresLedgerStore:
         assign = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values)
         return await self._database.execute(
             sql.SQL("UPDATE {} SET {}{}, task_id = %s, updated_at = now() WHERE {}").format(ledger(table), assign, stamp, guard),
-            [*values.values(), task_id, *parameters],
+            [*(Jsonb(value) if name in table.json else value for name, value in values.items()), task_id, *parameters],
         )
 
     async def select(self, table: Table, where: Where) -> AsyncIterator[list[dict[str, Any]]]:
@@ -125,3 +132,12 @@ class PostgresLedgerStore:
             [salt, *parameters],
         )
         return bytes(rows[0]["digest"])
+
+
+def _with_json(rows: Iterable[Sequence[Any]], json: Sequence[int]) -> Iterator[list[Any]]:
+    for row in rows:
+        adapted = list(row)
+        for at in json:
+            if adapted[at] is not None:
+                adapted[at] = Jsonb(adapted[at])
+        yield adapted
