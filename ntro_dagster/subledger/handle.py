@@ -78,7 +78,80 @@ class SubledgerHandle:
     async def insert(self, rows: Row | Iterable[Row]) -> int:
         """Store complete rows under their own ids; a row that is there already stays as it is. Returns how many are new."""
         several = [rows] if isinstance(rows, Row) else list(rows)
-        columns = [name for name in self.table.names if name not in SET_BY_THE_DATABASE = frozenset({"created_at", "updated_at", "approved_by", "approved_at", "posted_to_gl", "posted_journal_ref"})
+        columns = [name for name in self.table.names if name not in SET_BY_THE_DATABASE]
+        async with self.database.transaction(self._actor):
+            await self._store.create_stage(self.table, columns)
+            await self._store.load_stage(
+                self.table, columns, ([_plain(getattr(row, name)) for name in columns] for row in several)
+            )
+            inserted = await self._store.insert_missing(self.table, columns)
+            await self._store.clear_stage(self.table, drop=True)
+        return inserted
+
+    async def insert_needs_attention(
+        self,
+        *,
+        period: str,
+        raw_payload: Mapping[str, Any],
+        validation_errors: Sequence[Mapping[str, Any]],
+        source_ref: str,
+        values: Mapping[str, Any] | None = None,
+    ) -> Staged:
+        """Keep a broken payload for a person: whatever of `values` stands on its own is filled in."""
+        payload = Payload(values or {}, source_ref, findings=validation_errors, raw=raw_payload)
+        return await self.stage([payload], period=period)
+
+    async def edit(self, ids: Sequence[UUID], values: Mapping[str, Any]) -> int:
+        """Set content fields of rows that no person has touched. What people edit goes through signals instead."""
+        unknown = [name for name in values if name not in self.kind.model.content_fields()]
+        if unknown:
+            raise RowNotFoundError(row_id=", ".join(unknown), subledger=self.kind.name)
+        async with self.database.transaction(self._actor):
+            for row in await self.query(ids=ids):
+                type(row).model_validate({**row.model_dump(), **values})
+            return await self._store.set_values(
+                self.table,
+                Where(entity_id=self.entity_id, ids=ids),
+                {name: _plain(value) for name, value in values.items()},
+                task_id=self.task_id,
+            )
+
+    async def transition(
+        self, ids: Sequence[UUID], to_status: str, *, from_status: str, signal: UUID | None = None, approved_by: str | None = None
+    ) -> int:
+        """Move rows along one edge: one guarded UPDATE. Rows that are not in `from_status` stay where they are and are
+        not counted.
+        """
+        if not self.kind.model.lifecycle.allows(from_status, to_status):
+            raise IllegalTransitionError(from_status=from_status, to_status=to_status)
+        async with self.database.transaction(self._actor, signal=signal):
+            return await self._store.set_status(
+                self.table,
+                Where(entity_id=self.entity_id, status=from_status, ids=ids),
+                to_status,
+                task_id=self.task_id,
+                approved_by=approved_by,
+            )
+
+    async def counts(self, *, period: str | None = None) -> dict[str, int]:
+        """Rows by status; statuses without rows are left out."""
+        found = await self._store.count_by(self.table, Where(entity_id=self.entity_id, period=period), ["status"])
+        return {row["status"]: row["rows"] for row in found}
+
+    async def digest(self, *, period: str, salt: bytes) -> str:
+        """Fingerprint of the period's rows and statuses, keyed with a secret of the tenant, so that it tells an outsider
+        nothing: 32 hex digits.
+        """
+        digest = await self._store.digest(self.table, Where(entity_id=self.entity_id, period=period), salt=salt)
+        return digest.hex()[:32]
+
+    def model(self, values: Mapping[str, Any]) -> Row:
+        """A row as the database holds it: checked when it was written, so not checked again."""
+        status: Any = self.kind.model.model_fields["status"].annotation
+        return self.kind.model.model_construct(**{**values, "status": status(values["status"])})
+
+
+SET_BY_THE_DATABASE = frozenset({"created_at", "updated_at", "approved_by", "approved_at", "posted_to_gl", "posted_journal_ref"})
 """Columns of a new row that are not for its author to fill."""
 
 
