@@ -285,7 +285,8 @@ def read_otherwise(ledger: SubledgerAsset) -> SubledgerAsset:
     async def author(run: RunbookContext) -> AsyncIterator[Payload]:
         async for payload in ledger.author(run):
             assert isinstance(payload, Payload)
-            yield replace(payload, values={**payload.values, "notes": "read by a later release"})
+            values = {**payload.values, "notes": "read by a later release"}
+            yield Payload(values, payload.source_ref, payload.findings, payload.raw)
 
     return replace(ledger, author=author)
 
