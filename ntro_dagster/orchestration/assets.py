@@ -30,6 +30,7 @@ from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
+from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.review import apply_signals
 from ntro_dagster.subledger.staging import Payload
 
@@ -70,6 +71,13 @@ def records_key() -> AssetKey:
 
 def decisions_key(subledger: str) -> AssetKey:
     return AssetKey([bound_tenant(), "review", f"{subledger}_decisions"])
+
+
+async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
+    """Rows of every status, 0 included: Dagster shows the latest value of each, so one left out would seem to stay."""
+    lifecycle = handle.kind.model.lifecycle
+    statuses = dict.fromkeys([*lifecycle.initial, *(edge.target for edge in lifecycle.edges)], 0)
+    return statuses | await handle.counts(period=period)
 
 
 def _show(context: AssetExecutionContext, ledger: SubledgerAsset, counts: Mapping[str, int]) -> None:
@@ -145,7 +153,7 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
         await mark_staged(run.database, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
     return MaterializeResult(
         metadata={
-            **await handle.counts(period=run.period),
+            **await _counts(handle, run.period),
             "inserted": staged.inserted,
             "updated": staged.updated,
             "untouched": staged.untouched,
@@ -167,7 +175,7 @@ def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
             handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
             applied = await apply_signals(handle, period=run.period)
-            counts = await handle.counts(period=run.period)
+            counts = await _counts(handle, run.period)
             _show(context, ledger, counts)
             return MaterializeResult(
                 metadata={
@@ -199,7 +207,7 @@ def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
             for ledger in ledgers:
                 handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
                 posted += (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
-                _show(context, ledger, await handle.counts(period=run.period))
+                _show(context, ledger, await _counts(handle, run.period))
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def closed(page: Page) -> Iterator[Closed]:
 
 def test_lineage_from_documents_to_trial_balance(closed: Closed, page: Page) -> None:
     page.open(f"{closed.site.url}/assets/acme/ledgers/trial_balance?view=lineage&lineageScope=upstream&lineageDepth=9")
-    page.until_it_shows("submitted_documents", "submitted_records", "expenses", "journals", "trial_balance")
+    page.until_it_shows("_documents", "submitted_records", "expenses", "expenses_decisions", "journals", "trial_balance")
     page.picture("lineage")
 
 
@@ -62,7 +63,7 @@ def test_schedule(closed: Closed, page: Page) -> None:
 
 def test_automation(closed: Closed, page: Page) -> None:
     page.open(f"{closed.site.url}/automation")
-    page.until_it_shows("expense_processor_intake", "expense_processor_close")
+    page.until_it_shows("expense_processor_intake", "expense_processor_close", "Standard sensor", "08:00 AM GMT")
     page.picture("automation")
 
 
@@ -74,5 +75,7 @@ def test_partitions_of_the_subledger(closed: Closed, page: Page) -> None:
 
 def test_one_partition(closed: Closed, page: Page) -> None:
     page.open(f"{closed.site.url}/assets/acme/ledgers/expenses?view=partitions&partition=pier-spv%7C{PERIOD}")
-    page.until_it_shows("pier-spv", "Metadata", "inserted")
+    text = page.until_it_shows("pier-spv", "Metadata", "inserted", "POSTED")
     page.picture("partition")
+    shown = dict(re.findall(r"^([A-Z_]+)\s+(\d+)", text, re.MULTILINE))
+    assert {name: int(rows) for name, rows in shown.items() if int(rows)} == {"POSTED": 40}
