@@ -289,7 +289,8 @@ def _cells(outcome: IngestOutcome, *, waited: bool) -> list[str | None]:
     shown = [outcome.name, outcome.status.value, outcome.period, f"{outcome.parsed_rows:,}"]
     if waited:
         shown += ["" if rows is None else f"{rows:,}" for rows in (outcome.accepted_rows, outcome.rejected_rows)]
-    return [*shown, ", ".join(outcome.entities)]
+    several = len(outcome.entities) > 1
+    return [*shown, count(len(outcome.entities), "entity", "entities") if several else "".join(outcome.entities)]
 
 
 def _show_issues(outcomes: Sequence[FileOutcome]) -> None:

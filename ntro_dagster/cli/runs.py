@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,7 +143,7 @@ def watch(tenant: TenantFilter = None) -> None:
     with feed(found) as opened:
         _check_tenant(found, tenant)
         seen = {entry.run_id: _state(entry) for entry in opened.runs(tenant=tenant, limit=WATCHED)}
-        if sys.stderr.isatty() and not invocation.json:
+        if not invocation.json:
             note("watching; Ctrl-C ends it")
         while True:
             for entry in reversed(opened.runs(tenant=tenant, limit=WATCHED)):

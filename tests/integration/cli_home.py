@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,11 @@ class CommandLine:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+        """A command that stays until it is interrupted; a test run in the background would hand down an ignored Ctrl-C."""
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        return subprocess.Popen([str(NTRO), *arguments], env=self.environment | {"TERM": "xterm"}, text=True, **streams, **heed)
+
     def ok(self, *arguments: str | Path) -> Any:
         """The JSON of a command that must succeed."""
         done = self(*arguments, "--json")
@@ -87,9 +93,12 @@ def command_line() -> Iterator[CommandLine]:
     try:
         yield ntro
     finally:
+        data = (ntro.home / "postgres" / "data").resolve()
         if (ntro.home / "home.json").exists():
             ntro("down")
         shutil.rmtree(root)
+        if data.is_dir():  # as root, the database lies where its own user can reach it
+            shutil.rmtree(data.parent)
 
 
 @contextmanager
