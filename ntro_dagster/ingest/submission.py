@@ -102,7 +102,7 @@ async def submit(
     with store.receive(path) as incoming:
         known = await _known(database, incoming)
         if known is not None:
-            return _duplicate(known, path.name, period)
+            return _duplicate(known, path.name, period, entity)
         document = open_return(incoming.path, name=path.name)
         owners = await _owners(document, entity, resolve)
         async with database.transaction(Actor(submitted_by, "person")):
@@ -114,13 +114,19 @@ async def submit(
 
 async def _known(database: TenantDatabase, incoming: Incoming) -> dict[str, Any] | None:
     return await database.fetch_one(
-        "SELECT id, name, period, records FROM ingest.submitted_documents WHERE sha256 = %s", [bytes.fromhex(incoming.sha256)]
+        "SELECT d.id, d.name, d.period, d.records, array_agg(e.slug ORDER BY e.slug) AS entities "
+        "FROM ingest.submitted_documents d LEFT JOIN ingest.intake i ON i.document_id = d.id "
+        "LEFT JOIN system.entities e ON e.id = i.entity_id WHERE d.sha256 = %s GROUP BY d.id",
+        [bytes.fromhex(incoming.sha256)],
     )
 
 
-def _duplicate(known: Mapping[str, Any], name: str, period: str) -> IngestOutcome:
-    if known["period"] != period:
-        raise DocumentFiledElsewhereError(name=name, filed_as=known["name"], filed_for=known["period"], asked_for=period)
+def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEntity | None) -> IngestOutcome:
+    of_one_entity = known["entities"] in ([None], [entity.slug]) if entity else True
+    if known["period"] != period or not of_one_entity:
+        filed_for = f"{known['period']}, {', '.join(slug or 'no entity' for slug in known['entities'])}"
+        asked_for = f"{period}, {entity.slug}" if entity else period
+        raise DocumentFiledElsewhereError(name=name, filed_as=known["name"], filed_for=filed_for, asked_for=asked_for)
     return IngestOutcome(
         name=name,
         status=IngestStatus.DUPLICATE,
