@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ntro_dagster.subledger.period import last_day
+from ntro_dagster.boundary.periods import last_day
 from ntro_dagster.subledger.proposals import BillProposal
 from ntro_dagster.subledger.registry import register_type
 from ntro_dagster.subledger.row import CurrencyCode, Money, Row

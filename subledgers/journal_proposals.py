@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from ntro_dagster.subledger.period import last_day
+from ntro_dagster.boundary.periods import last_day
 from ntro_dagster.subledger.proposals import JournalEntryLineItem, JournalProposal
 from ntro_dagster.subledger.registry import register_type
 from ntro_dagster.subledger.row import CurrencyCode, Row

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ntro_dagster.boundary.periods import open_period
 from ntro_dagster.cli.connections import as_role, entity_of, installation, tenant_home
 from ntro_dagster.cli.failures import OK, PARTIAL, named, one_line, tell
 from ntro_dagster.cli.files import Candidate, candidates
 from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, count, line, progress, result, table
-from ntro_dagster.cli.selection import AsOption, TenantOption, TimeoutOption, checked_period, checked_user
+from ntro_dagster.cli.selection import AsOption, TenantOption, TimeoutOption, checked_user
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.ingest.finding import MESSAGES
 
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from ntro_dagster.ingest.outcome import IngestOutcome
     from ntro_dagster.platforms.postgres.database import TenantDatabase
     from ntro_dagster.tenant.entities import Entity
-
-
-class EntityClosedError(UsageError):
-    code = "ENTITY_CLOSED"
-    summary = "the entity is closed"
-    detail = "closed in tenant {tenant}: {names}"
-    mend = "nothing is filed or posted for a closed entity; file the document for another one"
 
 
 class NothingToIngestError(UsageError):
@@ -97,7 +91,7 @@ def ingest(
     """
     from ntro_dagster.host.home import Role  # noqa: PLC0415
 
-    order = Order(tenant, entity, checked_period(period) if period else None, source, create_entities, checked_user(user))
+    order = Order(tenant, entity, open_period(period) if period else None, source, create_entities, checked_user(user))
     tenant_home(tenant)
     found = list(candidates(paths))
     if not found:
@@ -141,7 +135,6 @@ async def _submit_all(database: TenantDatabase, order: Order, found: Sequence[Ca
     owner = None
     if order.entity is not None:
         owner = await entity_of(database, order.entity, tenant=order.tenant)
-        _check_open(order.tenant, [owner])
     with progress(len(found), "files") as update:
         for number, candidate in enumerate(found):
             update(number, candidate.path.name)
@@ -162,30 +155,20 @@ async def _submit_all(database: TenantDatabase, order: Order, found: Sequence[Ca
 async def _submit(
     database: TenantDatabase, store: Any, order: Order, candidate: Candidate, owner: Entity | None
 ) -> IngestOutcome:
-    import psycopg  # noqa: PLC0415
-
-    from ntro_dagster.ingest.submission import PeriodMissingError, period_of, submit  # noqa: PLC0415
+    from ntro_dagster.ingest.submission import submit  # noqa: PLC0415
 
     if candidate.refusal:
         raise candidate.refusal
-    period = order.period or period_of(candidate.path.absolute())
-    if period is None:
-        raise PeriodMissingError(name=candidate.path.name)
-    filing = partial(
-        submit,
+    return await submit(
         database,
         store,
         candidate.path,
         resolve=partial(_resolve, database, order),
         submitted_by=order.submitted_by,
         entity=owner,
-        period=checked_period(period),
+        period=order.period,
         source=order.source,
     )
-    try:
-        return await filing()
-    except psycopg.errors.UniqueViolation:  # another ingest filed the same bytes meanwhile: now they are a duplicate
-        return await filing()
 
 
 async def _resolve(database: TenantDatabase, order: Order, names: Iterable[str]) -> Mapping[str, Entity]:
@@ -196,7 +179,6 @@ async def _resolve(database: TenantDatabase, order: Order, names: Iterable[str])
     if missing and order.create_entities:
         _create(order.tenant, missing)
         known = await _known(database, order.tenant, wanted)
-    _check_open(order.tenant, known.values())
     return known
 
 
@@ -234,12 +216,6 @@ def _create(tenant: str, names: Sequence[str]) -> None:
         ensure_entities(installation(), tenant, wanted)
     except EntityExistsError:  # another ingest was faster
         ensure_entities(installation(), tenant, wanted)
-
-
-def _check_open(tenant: str, entities: Iterable[Entity]) -> None:
-    closed = sorted({entity.slug for entity in entities if entity.status == "CLOSED"})
-    if closed:
-        raise EntityClosedError(tenant=tenant, names=", ".join(closed))
 
 
 async def _wait(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ntro_dagster.boundary.periods import open_period
 from ntro_dagster.cli.connections import as_role, entity_of, feed, installation, registry
 from ntro_dagster.cli.failures import FAILED, OK
 from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, duration, line, note, pairs, progress, result, table, when
-from ntro_dagster.cli.selection import EntityFilter, PeriodFilter, TenantOption, TimeoutOption, checked_period, written_period
+from ntro_dagster.cli.selection import EntityFilter, PeriodFilter, TenantOption, TimeoutOption, written_period
 from ntro_dagster.errors import TransientError, UsageError
 
 if TYPE_CHECKING:
@@ -62,18 +63,18 @@ def start(
     """Start a runbook for one entity and month: all of its steps."""
     from ntro_dagster.boundary.names import PARTITION_TAG  # noqa: PLC0415
     from ntro_dagster.bundles import runbook_bundle  # noqa: PLC0415
-    from ntro_dagster.cli.ingest import EntityClosedError  # noqa: PLC0415
     from ntro_dagster.cli.webserver import Webserver  # noqa: PLC0415
     from ntro_dagster.host.home import Role  # noqa: PLC0415
+    from ntro_dagster.ingest.submission import EntityClosedError  # noqa: PLC0415
 
-    month = checked_period(period)
+    month = open_period(period)
     slug = runbook_bundle(runbook).slug or ""
     found = installation()
     with registry(found) as known:
         known.tenant(tenant)
     owner = as_role(tenant, Role.AUDITOR, lambda database: entity_of(database, entity, tenant=tenant))
     if owner.status == "CLOSED":
-        raise EntityClosedError(tenant=tenant, names=entity)
+        raise EntityClosedError(names=entity)
     tags = {PARTITION_TAG: f"{entity}|{month}", f"{PARTITION_TAG}/entity": entity, f"{PARTITION_TAG}/period": month}
     run_id = Webserver(found.addresses.dagster).launch(tenant=tenant, job=slug.replace("-", "_"), tags=tags)
     if not wait:

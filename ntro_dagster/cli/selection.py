@@ -28,29 +28,9 @@ class StatusUnknownError(UsageError):
     mend = "one of: {known}"
 
 
-class PeriodOutOfRangeError(UsageError):
-    code = "PERIOD_OUT_OF_RANGE"
-    summary = "that month is not open for work"
-    detail = "{period} lies outside {first} to {last}"
-    mend = "months begin with {first} and end with the current one; check the year"
-
-
-def checked_period(period: str) -> str:
-    """A month that Dagster has a partition for. Raises: `PeriodInvalidError`, `PeriodOutOfRangeError`."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from ntro_dagster.boundary.names import FIRST_PERIOD  # noqa: PLC0415
-    from ntro_dagster.subledger.period import parse_period  # noqa: PLC0415
-
-    last = f"{datetime.now(UTC):%Y-%m}"
-    if not FIRST_PERIOD <= parse_period(period) <= last:
-        raise PeriodOutOfRangeError(period=period, first=FIRST_PERIOD, last=last)
-    return period
-
-
 def written_period(period: str | None) -> str | None:
     """A month as it is written, if one is given. Raises: `PeriodInvalidError`."""
-    from ntro_dagster.subledger.period import parse_period  # noqa: PLC0415
+    from ntro_dagster.boundary.periods import parse_period  # noqa: PLC0415
 
     return None if period is None else parse_period(period)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from ntro_dagster.boundary.periods import open_period
 from ntro_dagster.errors import UsageError
 from ntro_dagster.ingest.finding import Finding, FindingCode
 from ntro_dagster.ingest.outcome import IngestOutcome, IngestStatus
@@ -47,6 +49,13 @@ class EntitiesUnknownError(UsageError):
     exit_code = 4
 
 
+class EntityClosedError(UsageError):
+    code = "ENTITY_CLOSED"
+    summary = "the entity is closed"
+    detail = "closed: {names}"
+    mend = "nothing is filed, run or posted for a closed entity; name another one"
+
+
 class EntityMissingError(UsageError):
     code = "ENTITY_MISSING"
     summary = "nothing says which entity the document belongs to"
@@ -61,6 +70,8 @@ class KnownEntity(Protocol):
     def id(self) -> uuid.UUID: ...
     @property
     def slug(self) -> str: ...
+    @property
+    def status(self) -> str: ...
 
 
 Resolve = Callable[[Iterable[str]], Awaitable[Mapping[str, KnownEntity]]]
@@ -93,22 +104,31 @@ async def submit(
         period: the month it is filed for; None: from the path.
         resolve: finds the entities that rows name.
 
-    Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `DocumentFiledElsewhereError`,
-        `EntitiesUnknownError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
+    Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `PeriodInvalidError`, `PeriodOutOfRangeError`,
+        `DocumentFiledElsewhereError`, `EntitiesUnknownError`, `EntityMissingError`, `EntityClosedError`,
+        `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
     """
-    period = period or period_of(path)
-    if period is None:
+    named = period or period_of(path)
+    if named is None:
         raise PeriodMissingError(name=path.name)
+    period = open_period(named)
     with store.receive(path) as incoming:
         known = await _known(database, incoming)
         if known is not None:
             return _duplicate(known, path.name, period, entity)
         document = open_return(incoming.path, name=path.name)
         owners = await _owners(document, entity, resolve)
-        async with database.transaction(Actor(submitted_by, "person")):
-            outcome = await _Submission(incoming, document, entity, owners, period, source, submitted_by).write(database)
-            # Before the commit: a row must never point at bytes that are not there. A file without a row is harmless.
-            store.keep(incoming)
+        submission = _Submission(incoming, document, entity, owners, period, source, submitted_by)
+        try:
+            async with database.transaction(Actor(submitted_by, "person")):
+                outcome = await submission.write(database)
+                # Before the commit: a row must never point at bytes that are not there. A file without a row is harmless.
+                store.keep(incoming)
+        except psycopg.errors.UniqueViolation:  # someone filed the same bytes meanwhile
+            known = await _known(database, incoming)
+            if known is None:
+                raise
+            return _duplicate(known, path.name, period, entity)
         return outcome
 
 
@@ -139,6 +159,7 @@ def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEn
 
 async def _owners(document: SpendReturn, entity: KnownEntity | None, resolve: Resolve) -> Mapping[str, KnownEntity]:
     if entity is not None:
+        _check_open([entity])
         return {}
     names = {record.entity for record in document.records() if record.entity}
     if not names and document.record_count:
@@ -147,7 +168,14 @@ async def _owners(document: SpendReturn, entity: KnownEntity | None, resolve: Re
     unknown = sorted(names - owners.keys())
     if unknown:
         raise EntitiesUnknownError(name=document.name, count=len(unknown), names=", ".join(unknown))
+    _check_open(owners.values())
     return owners
+
+
+def _check_open(owners: Iterable[KnownEntity]) -> None:
+    closed = sorted({owner.slug for owner in owners if owner.status == "CLOSED"})
+    if closed:
+        raise EntityClosedError(names=", ".join(closed))
 
 
 @dataclass(frozen=True, slots=True)

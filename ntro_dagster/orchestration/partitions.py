@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dagster import DynamicPartitionsDefinition, MonthlyPartitionsDefinition, MultiPartitionKey, MultiPartitionsDefinition
 
-from ntro_dagster.boundary.names import FIRST_PERIOD, entities_set
+from ntro_dagster.boundary.names import entities_set
+from ntro_dagster.boundary.periods import FIRST_PERIOD
 
 
 def partitions_of(tenant: str) -> MultiPartitionsDefinition:

@@ -1,6 +1,7 @@
 """Filing a document: all of it or nothing, once, for one month."""
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -88,6 +89,10 @@ def test_same_bytes_again_change_nothing(desk: Desk) -> None:
         (NO_BODY, None, "2026-10", "ENTITY_MISSING"),
         ("", None, "2026-10", "DOCUMENT_EMPTY"),
         ("a poem\nabout nothing\n", None, "2026-10", "DOCUMENT_NOT_A_RETURN"),
+        (TWO_BODIES, None, "2026-13", "PERIOD_INVALID"),
+        (TWO_BODIES, None, "2009-12", "PERIOD_OUT_OF_RANGE"),
+        (TWO_BODIES, None, "2999-01", "PERIOD_OUT_OF_RANGE"),
+        (NO_BODY, dataclasses.replace(QUAY, status="CLOSED"), "2026-10", "ENTITY_CLOSED"),
     ],
 )
 def test_what_is_refused_leaves_nothing(desk: Desk, text: str, entity: Entity | None, period: str, code: str) -> None:

@@ -88,7 +88,9 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["\0", "\ud800", math.nan, math.inf, {1: 2}, {"$x": 1}, b"", {"a": [{"b": "\0"}]}, object()], ids=lambda value: type(value).__name__
+    "value",
+    ["\0", "\ud800", math.nan, math.inf, {1: 2}, {"$x": 1}, b"", {"a": [{"b": "\0"}]}, object()],
+    ids=lambda value: type(value).__name__,
 )
 def test_an_escape_can_be_seen(value: Any) -> None:
     assert holds_escapes(jsonable(value))

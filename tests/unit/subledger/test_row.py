@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ntro_dagster.boundary.periods import PeriodInvalidError, last_day, parse_period
 from ntro_dagster.bundles import platform_bundle
-from ntro_dagster.subledger.period import PeriodInvalidError, last_day, parse_period
 from ntro_dagster.subledger.registry import load_types, subledger_type
 from ntro_dagster.subledger.row import ROW_NAMESPACE, row_id, row_ids
 from ntro_dagster.subledger.status import SubledgerStatus
