@@ -1,4 +1,4 @@
-"""What a data platform must be able to say about subledger tables: ten statement shapes, each set-based.
+"""What a data platform must be able to say about subledger tables: eleven statement shapes, each set-based.
 
 `platforms.postgres.ledger_store` says them in PostgreSQL. Snowflake and Fabric implement this protocol later; nothing above
 it writes SQL about a subledger's rows. Every method works within the caller's transaction.
@@ -7,7 +7,7 @@ it writes SQL about a subledger's rows. Every method works within the caller's t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -30,27 +30,21 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """How rows take over what lies in their table's stage.
+    """How rows that no person has made take over what lies in their table's stage.
 
     Attributes:
         assign: columns taken from the stage.
-        status: statuses that a row may be in.
         staged_status: the status that the staged row must have; None: the same as the row's.
-        untouched: only rows that no person has made.
         if_different: columns of which at least one must differ; empty: no such condition.
-        constants: columns set to one value.
     """
 
     assign: Sequence[str]
-    status: Sequence[str]
     staged_status: str | None = None
-    untouched: bool = True
     if_different: Sequence[str] = ()
-    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LedgerStore(Protocol):
-    """Ten shapes. Counts are rows touched."""
+    """Eleven shapes. Counts are rows touched."""
 
     async def create_stage(self, table: Table, columns: Sequence[str]) -> None:
         """An empty stage beside the table, gone with the transaction."""
@@ -61,8 +55,11 @@ class LedgerStore(Protocol):
     async def insert_missing(self, table: Table, columns: Sequence[str], constants: Mapping[str, Any] | None = None) -> int:
         """Insert staged rows whose id is not there yet; `constants` are columns with one value for all."""
 
-    async def merge(self, table: Table, how: Merge) -> int:
-        """Update rows from the stage, by id."""
+    async def merge(self, table: Table, where: Where, how: Merge, *, task_id: UUID) -> int:
+        """Update the rows that `where` finds from the stage, by id."""
+
+    async def repeated(self, table: Table, where: Where, *, task_id: UUID) -> str | None:
+        """A source that this transaction has staged twice, with different content: which row it means is anybody's guess."""
 
     async def clear_stage(self, table: Table, *, drop: bool = False) -> None:
         """Empty the stage; with `drop`, be done with it."""

@@ -45,10 +45,9 @@ class Table:
     columns: tuple[Column, ...]
     content: tuple[str, ...]
 
-    @property
-    def json(self) -> frozenset[str]:
-        """Names of the columns that hold structures."""
-        return frozenset(column.name for column in self.columns if column.type is LogicalType.JSON)
+    def of_type(self, logical: LogicalType) -> frozenset[str]:
+        """Names of the columns of one type."""
+        return frozenset(column.name for column in self.columns if column.type is logical)
 
     @property
     def names(self) -> tuple[str, ...]:

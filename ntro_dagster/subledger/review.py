@@ -21,7 +21,7 @@ from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
-from ntro_dagster.subledger.staging import assignments, findings_of, stored
+from ntro_dagster.subledger.staging import findings_of
 
 TARGETS = {"approve": "APPROVED", "reject": "REJECTED", "exclude": "EXCLUDED", "accept": "PENDING"}
 """Where each kind of signal sends a row. An `edit` changes content and sends it nowhere."""
@@ -243,13 +243,16 @@ async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
             identifiers(columns), **names
         )
     )
-    await handle.database.copy_in(stage, columns, ([stored(new, name) for name in columns] for _, new in judged if new))
+    await handle.database.copy_in(stage, columns, ([_stored(new, name) for name in columns] for _, new in judged if new))
     await handle.database.execute(
         sql.SQL(
             "UPDATE {table} t SET {assign}, validation_errors = s.validation_errors, made_by = %(by)s, task_id = %(task)s, "
             "updated_at = now(){status} FROM {stage} s WHERE t.id = s.id"
         ).format(
-            assign=assignments(content, "s"), stage=stage, status=sql.SQL(", status = 'PENDING'" if accept else ""), **names
+            assign=sql.SQL(", ").join(sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in content),
+            stage=stage,
+            status=sql.SQL(", status = 'PENDING'" if accept else ""),
+            **names,
         ),
         {"by": signal["filed_by"], "task": handle.task_id},
     )
@@ -278,3 +281,8 @@ def _left(model: type[Row], row: Row) -> list[dict[str, Any]]:
     except ValidationError as error:
         return findings_of(error)
     return []
+
+
+def _stored(row: Row, name: str) -> Any:
+    value = getattr(row, name)
+    return Jsonb(jsonable(value)) if isinstance(value, dict | list) else value

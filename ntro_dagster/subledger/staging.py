@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from psycopg import sql
-from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
 from ntro_dagster.errors import UsageError
-from ntro_dagster.platforms.postgres.database import TenantDatabase, identifiers
+from ntro_dagster.platforms.ledger_store import LedgerStore, Merge, Where
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.platforms.postgres.ledger_store import PostgresLedgerStore
+from ntro_dagster.platforms.tables import LogicalType
 from ntro_dagster.subledger.raw import holds_escapes, jsonable, storable
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row, row_ids
 from ntro_dagster.subledger.status import SubledgerStatus
+from ntro_dagster.subledger.tables import table_of
 
 CHUNK = 10_000
 
 T = TypeVar("T")
 
-PARTITION_FIELDS = ("entity_id", "period", "task_id")
-"""The same for every row of a batch."""
-
 STAGED_FIELDS = ("status", "validation_errors", "raw_payload", "id", "source_ref")
-"""Written for each row before its content."""
+"""Written for each row before its content; entity, period and task are the same for a whole batch."""
 
 
 class SourceRefRepeatedError(UsageError):
@@ -117,10 +116,11 @@ class Stager:
         self._known = frozenset(self._content)
         self._columns = (*STAGED_FIELDS, *self._content)
         self._values = itemgetter("id", "source_ref", *self._content)
-        self._json = tuple(name for name in self._content if _holds(kind.model, name, "dict", "list"))
-        self._text = tuple(name for name in self._content if name not in self._json and _holds(kind.model, name, "str"))
-        self._table = sql.Identifier("ledgers", kind.name)
-        self._stage = sql.Identifier("pg_temp", f"stage_{kind.name}")
+        self._table = table_of(kind)
+        self._where = Where(entity_id=entity_id, period=period)
+        self._store: LedgerStore = PostgresLedgerStore(database)
+        self._json = self._table.of_type(LogicalType.JSON) & self._known
+        self._text = self._table.of_type(LogicalType.TEXT) & self._known
 
     async def stage(self, payloads: AsyncIterable[Payload | Mapping[str, Any]] | Iterable[Payload | Mapping[str, Any]]) -> Staged:
         """All payloads, in one transaction. Memory stays flat: while the server merges a chunk, the next is validated.
@@ -130,18 +130,14 @@ class Stager:
         staged = Staged()
         merging: asyncio.Task[tuple[int, int]] | None = None
         async with self._database.transaction():
-            await self._database.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-                    sql.Identifier(f"stage_{self._kind.name}"), identifiers(self._columns), self._table
-                )
-            )
+            await self._store.create_stage(self._table, self._columns)
             try:
                 async for chunk in _chunks(payloads):
                     rows = [self.row(payload, staged) for payload in chunk]
                     if merging is not None:
                         _count(staged, await merging)
                     staged.payloads += len(rows)
-                    await self._database.copy_in(self._stage, self._columns, rows)
+                    await self._store.load_stage(self._table, self._columns, rows)
                     merging = asyncio.create_task(self._merge(len(rows)))
                     await asyncio.sleep(0)  # lets the task send its statement before the next chunk takes the processor
                 if merging is not None:
@@ -149,7 +145,7 @@ class Stager:
             finally:
                 if merging is not None and not merging.done():  # the payloads failed: the connection must come to rest first
                     await asyncio.wait([merging])
-            await self._database.execute(sql.SQL("DROP TABLE {}").format(self._stage))
+            await self._store.clear_stage(self._table, drop=True)
         return staged
 
     def row(self, payload: Payload | Mapping[str, Any], staged: Staged) -> Sequence[Any]:
@@ -170,7 +166,7 @@ class Stager:
             kept = jsonable(raw if raw is not None else values)
         except RecursionError:
             kept = {"$repr": "nested too deeply; the document holds it"}
-        return self._columns_of(row, "NEEDS_ATTENTION", Jsonb(jsonable(doubts)), Jsonb(kept))
+        return self._columns_of(row, "NEEDS_ATTENTION", jsonable(doubts), kept)
 
     def _validated(self, values: Mapping[str, Any], reference: str, status: str) -> Row | list[dict[str, Any]]:
         """The row, or why the values do not make one. A check of an author's that does not cope with a value is a finding too:
@@ -225,91 +221,41 @@ class Stager:
             for name in broken or set(kept):
                 del kept[name]
 
-    def _columns_of(self, row: Row, status: str, findings: Jsonb | None, raw: Jsonb | None) -> Sequence[Any]:
+    def _columns_of(self, row: Row, status: str, findings: Any, raw: Any) -> Sequence[Any]:
         values = row.__dict__
         for name in self._json:
             if values[name] is not None:
-                values[name] = Jsonb(jsonable(values[name]))
+                values[name] = jsonable(values[name])
         return (status, findings, raw, *self._values(values))
 
     async def _merge(self, staged: int) -> tuple[int, int]:
         """(inserted, updated) of the chunk that lies in the stage, which is empty afterwards."""
-        names = {
-            "table": self._table,
-            "stage": self._stage,
-            "columns": identifiers(self._columns),
-            "partition": identifiers(PARTITION_FIELDS),
-        }
-        inserted = await self._database.execute(
-            sql.SQL(
-                "INSERT INTO {table} ({columns}, {partition}) "
-                "SELECT {columns}, %(entity_id)s, %(period)s, %(task_id)s FROM {stage} ON CONFLICT (id) DO NOTHING"
-            ).format(**names),
-            self._partition,
-        )
-        updated = 0
-        if inserted < staged:
-            await self._database.execute(sql.SQL("ANALYZE {stage}").format(**names))
-            updated = await self._update(names)
-        await self._database.execute(sql.SQL("TRUNCATE {stage}").format(**names))
+        inserted = await self._store.insert_missing(self._table, self._columns, self._partition)
+        updated = await self._update() if inserted < staged else 0
+        await self._store.clear_stage(self._table)
         return inserted, updated
 
-    async def _update(self, names: dict[str, sql.Composable]) -> int:
+    async def _update(self) -> int:
         """Rows that only machines have touched take the new reading. A PENDING row never falls back by itself: where the
         new reading is in doubt, its findings are put beside the row for the reviewer and its content stays.
         """
-        content = {
-            "assign": assignments(self._content, "s"),
-            "old": identifiers(self._content, prefix="t"),
-            "new": identifiers(self._content, prefix="s"),
-            "stamp": sql.SQL("task_id = %(task_id)s, updated_at = now()"),
-            "open": sql.SQL("t.id = s.id AND t.made_by IS NULL"),
-            **names,
-        }
-        await self._refuse_repeated(content)
-        same = await self._database.execute(
-            sql.SQL(
-                """UPDATE {table} t SET {assign}, {stamp}, validation_errors = s.validation_errors
-                     FROM {stage} s WHERE {open} AND t.status = s.status AND t.status IN ('NEEDS_ATTENTION', 'PENDING')
-                      AND (({old}) IS DISTINCT FROM ({new}) OR t.validation_errors IS DISTINCT FROM s.validation_errors)"""
-            ).format(**content),
-            self._partition,
-        )
-        cleared = await self._database.execute(
-            sql.SQL(
-                """UPDATE {table} t SET {assign}, {stamp}, validation_errors = NULL, status = s.status
-                     FROM {stage} s WHERE {open} AND t.status = 'NEEDS_ATTENTION' AND s.status = 'PENDING'"""
-            ).format(**content),
-            self._partition,
-        )
-        doubted = await self._database.execute(
-            sql.SQL(
-                """UPDATE {table} t SET {stamp}, validation_errors = s.validation_errors
-                     FROM {stage} s WHERE {open} AND t.status = 'PENDING' AND s.status = 'NEEDS_ATTENTION'
-                      AND t.validation_errors IS DISTINCT FROM s.validation_errors"""
-            ).format(**content),
-            self._partition,
-        )
-        return same + cleared + doubted
-
-    async def _refuse_repeated(self, names: dict[str, sql.Composable]) -> None:
-        """A second payload of the same source would silently take the first one's place: within this chunk, or of a row that
-        this very batch has written."""
-        repeated = await self._database.fetch_one(
-            sql.SQL(
-                """SELECT min(s.source_ref) AS source_ref FROM {stage} s
-                    GROUP BY s.id HAVING count(DISTINCT ROW(s.status, {new}, s.raw_payload)::TEXT) > 1
-                    UNION ALL
-                   SELECT s.source_ref FROM {stage} s JOIN {table} t ON t.id = s.id
-                    WHERE t.task_id = %(task_id)s AND t.updated_at = now()
-                      AND (t.status <> s.status OR ({old}) IS DISTINCT FROM ({new})
-                           OR t.raw_payload IS DISTINCT FROM s.raw_payload AND t.created_at = now())
-                    LIMIT 1"""
-            ).format(**names),
-            self._partition,
-        )
+        task_id = self._partition["task_id"]
+        # A second payload of the same source would silently take the first one's place.
+        repeated = await self._store.repeated(self._table, self._where, task_id=task_id)
         if repeated is not None:
-            raise SourceRefRepeatedError(source_ref=repeated["source_ref"])
+            raise SourceRefRepeatedError(source_ref=repeated)
+        reading = (*self._content, "validation_errors")
+        attention, pending = SubledgerStatus.NEEDS_ATTENTION, SubledgerStatus.PENDING
+        steps: tuple[tuple[Sequence[str], Merge], ...] = (
+            ((attention, pending), Merge(assign=reading, if_different=reading)),
+            ((attention,), Merge(assign=(*reading, "status"), staged_status=pending)),
+            ((pending,), Merge(("validation_errors",), staged_status=attention, if_different=("validation_errors",))),
+        )
+        updated = 0
+        for statuses, how in steps:
+            where = replace(self._where, status=statuses)
+            updated += await self._store.merge(self._table, where, how, task_id=task_id)
+        return updated
 
 
 def _finding(code: str, name: str | None, message: str) -> dict[str, Any]:
@@ -323,21 +269,6 @@ def _escaped(reference: str) -> str:
 def _count(staged: Staged, merged: tuple[int, int]) -> None:
     staged.inserted += merged[0]
     staged.updated += merged[1]
-
-
-def stored(row: Row, name: str) -> Any:
-    """A field's value as the driver wants it: structures as JSONB, everything else as it is."""
-    value = getattr(row, name)
-    return Jsonb(jsonable(value)) if isinstance(value, dict | list) else value
-
-
-def assignments(names: Sequence[str], source: str) -> sql.Composed:
-    """`a = s.a, b = s.b` for a SET clause."""
-    return sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(n), sql.Identifier(source, n)) for n in names)
-
-
-def _holds(model: type[Row], name: str, *words: str) -> bool:
-    return any(word in str(model.model_fields[name].annotation) for word in words)
 
 
 async def _chunks(items: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[list[T]]:

@@ -193,7 +193,7 @@ def identifiers(names: Sequence[str], *, prefix: str | None = None) -> sql.Compo
     return sql.SQL(", ").join(sql.Identifier(prefix, name) if prefix else sql.Identifier(name) for name in names)
 
 
-def conditions(equal: Mapping[str, Any]) -> tuple[sql.Composable, list[Any]]:
+def conditions(equal: Mapping[str, Any], *, prefix: str | None = None) -> tuple[sql.Composable, list[Any]]:
     """`a = %s AND b = ANY(%s)` for the values that are not None; a list means any of its values."""
     parts: list[sql.Composable] = [sql.SQL("TRUE")]
     values: list[Any] = []
@@ -201,6 +201,6 @@ def conditions(equal: Mapping[str, Any]) -> tuple[sql.Composable, list[Any]]:
         if value is None:
             continue
         several = isinstance(value, list | tuple | set | frozenset)
-        parts.append(sql.SQL("{} = ANY(%s)" if several else "{} = %s").format(sql.Identifier(name)))
+        parts.append(sql.SQL("{} = ANY(%s)" if several else "{} = %s").format(identifiers([name], prefix=prefix)))
         values.append(list(value) if several else value)
     return sql.SQL(" AND ").join(parts), values

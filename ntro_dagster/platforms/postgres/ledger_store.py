@@ -1,4 +1,4 @@
-"""The ten statement shapes over subledger tables, in PostgreSQL."""
+"""The statement shapes over subledger tables, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from ntro_dagster.platforms.ledger_store import Merge, Where
 from ntro_dagster.platforms.postgres.database import TenantDatabase, conditions, identifiers
-from ntro_dagster.platforms.tables import Table
+from ntro_dagster.platforms.tables import LogicalType, Table
 
 SCHEMA = "ledgers"
 
@@ -34,6 +34,7 @@ class PostgresLedgerStore:
 
     def __init__(self, database: TenantDatabase) -> None:
         self._database = database
+        self._analysed = False
 
     async def create_stage(self, table: Table, columns: Sequence[str]) -> None:
         # NO DATA from a query: the columns' types without their constraints
@@ -44,7 +45,9 @@ class PostgresLedgerStore:
         )
 
     async def load_stage(self, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        json = [at for at, name in enumerate(columns) if name in table.json]
+        self._analysed = False
+        structures = table.of_type(LogicalType.JSON)
+        json = [at for at, name in enumerate(columns) if name in structures]
         await self._database.copy_in(stage_of(table), columns, _with_json(rows, json) if json else rows)
 
     async def insert_missing(self, table: Table, columns: Sequence[str], constants: Mapping[str, Any] | None = None) -> int:
@@ -59,34 +62,55 @@ class PostgresLedgerStore:
             dict(constants),
         )
 
-    async def merge(self, table: Table, how: Merge) -> int:
-        guards: list[sql.Composable] = [sql.SQL("t.id = s.id AND t.status = ANY(%(status)s)")]
-        parameters: dict[str, Any] = {"status": list(how.status)}
-        if how.untouched:
-            guards.append(sql.SQL("t.made_by IS NULL"))
+    async def merge(self, table: Table, where: Where, how: Merge, *, task_id: UUID) -> int:
+        await self._analyse(table)
+        guard, parameters = conditions(where.equal(), prefix="t")
+        guards: list[sql.Composable] = [guard, sql.SQL("t.id = s.id AND t.made_by IS NULL")]
         if how.staged_status is None:
-            guards.append(sql.SQL("(t.status = s.status)"))
+            guards.append(sql.SQL("s.status = t.status"))
         else:
-            guards.append(sql.SQL("s.status = %(staged_status)s"))
-            parameters["staged_status"] = how.staged_status
+            guards.append(sql.SQL("s.status = {}").format(how.staged_status))
         if how.if_different:
-            guards.append(
-                sql.SQL("({}) IS DISTINCT FROM ({})").format(
-                    identifiers(how.if_different, prefix="t"), identifiers(how.if_different, prefix="s")
-                )
-            )
-        assigned: list[sql.Composable] = [
+            guards.append(_different(how.if_different))
+        assign = sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("s", name)) for name in how.assign
-        ]
-        for name, value in how.constants.items():
-            assigned.append(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(f"set_{name}")))
-            parameters[f"set_{name}"] = value
-        return await self._database.execute(
-            sql.SQL("UPDATE {} t SET {}, updated_at = now() FROM {} s WHERE {}").format(
-                ledger(table), sql.SQL(", ").join(assigned), stage_of(table), sql.SQL(" AND ").join(guards)
-            ),
-            parameters,
         )
+        return await self._database.execute(
+            sql.SQL("UPDATE {} t SET {}, task_id = %s, updated_at = now() FROM {} s WHERE {}").format(
+                ledger(table), assign, stage_of(table), sql.SQL(" AND ").join(guards)
+            ),
+            [task_id, *parameters],
+        )
+
+    async def repeated(self, table: Table, where: Where, *, task_id: UUID) -> str | None:
+        await self._analyse(table)
+        guard, parameters = conditions(where.equal(), prefix="t")
+        found = await self._database.fetch_one(
+            sql.SQL(
+                """SELECT min(s.source_ref) AS source_ref FROM {stage} s
+                    GROUP BY s.id HAVING count(DISTINCT ROW(s.status, {content}, s.raw_payload)::TEXT) > 1
+                    UNION ALL
+                   SELECT s.source_ref FROM {stage} s JOIN {table} t ON t.id = s.id
+                    WHERE {guard} AND t.task_id = %s AND t.updated_at = now()
+                      AND (t.status <> s.status OR {different}
+                           OR t.raw_payload IS DISTINCT FROM s.raw_payload AND t.created_at = now())
+                    LIMIT 1"""
+            ).format(
+                stage=stage_of(table),
+                table=ledger(table),
+                content=identifiers(table.content, prefix="s"),
+                different=_different(table.content),
+                guard=guard,
+            ),
+            [*parameters, task_id],
+        )
+        return found["source_ref"] if found else None
+
+    async def _analyse(self, table: Table) -> None:
+        """A temporary table has no statistics, and plans made without them read whole ledgers."""
+        if not self._analysed:
+            await self._database.execute(sql.SQL("ANALYZE {}").format(stage_of(table)))
+            self._analysed = True
 
     async def clear_stage(self, table: Table, *, drop: bool = False) -> None:
         await self._database.execute(sql.SQL("DROP TABLE {}" if drop else "TRUNCATE {}").format(stage_of(table)))
@@ -102,9 +126,11 @@ class PostgresLedgerStore:
     async def _update(self, table: Table, where: Where, values: Mapping[str, Any], task_id: UUID, stamp: sql.Composable) -> int:
         guard, parameters = conditions(where.equal())
         assign = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values)
+        structures = table.of_type(LogicalType.JSON)
+        adapted = [Jsonb(value) if name in structures else value for name, value in values.items()]
         return await self._database.execute(
             sql.SQL("UPDATE {} SET {}{}, task_id = %s, updated_at = now() WHERE {}").format(ledger(table), assign, stamp, guard),
-            [*(Jsonb(value) if name in table.json else value for name, value in values.items()), task_id, *parameters],
+            [*adapted, task_id, *parameters],
         )
 
     async def select(self, table: Table, where: Where) -> AsyncIterator[list[dict[str, Any]]]:
@@ -132,6 +158,11 @@ class PostgresLedgerStore:
             [salt, *parameters],
         )
         return bytes(rows[0]["digest"])
+
+
+def _different(columns: Sequence[str]) -> sql.Composed:
+    """Whether a row of `t` and its staged row `s` differ in any of the columns."""
+    return sql.SQL("({}) IS DISTINCT FROM ({})").format(identifiers(columns, prefix="t"), identifiers(columns, prefix="s"))
 
 
 def _with_json(rows: Iterable[Sequence[Any]], json: Sequence[int]) -> Iterator[list[Any]]:
