@@ -8,12 +8,15 @@ from psycopg.types.json import Jsonb
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.migrations import migrate
+from ntro_dagster.platforms.postgres.catalogue import columns_of
+from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
+from ntro_dagster.subledger.tables import table_of
 
 
 class TableDriftError(UsageError):
     code = "TABLE_DRIFT"
-    summary = "a row type and its table do not have the same columns"
+    summary = "a row type and its table do not have the same columns, or not of the same types"
     detail = "subledger {name}: only in the type: {only_type}; only in the table: {only_table}"
     mend = "add a migration that brings the table in line with the type, or correct the type"
 
@@ -34,20 +37,16 @@ def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
 
 
 def _attach(connection: psycopg.Connection, kind: SubledgerType) -> None:
-    columns = {
-        row[0]
-        for row in connection.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'ledgers' AND table_name = %s", [kind.name]
-        )
-    }
-    fields = set(kind.model.model_fields)
-    if columns != fields:
-        raise TableDriftError(
-            name=kind.name,
-            only_type=", ".join(sorted(fields - columns)) or "nothing",
-            only_table=", ".join(sorted(columns - fields)) or "nothing",
-        )
+    declared = {column.name: column.type.value for column in table_of(kind).columns}
+    found = columns_of(connection, SCHEMA, kind.name)
+    if declared != found:
+        raise TableDriftError(name=kind.name, only_type=_written(declared, found), only_table=_written(found, declared))
     connection.execute(
         "SELECT system.attach_subledger(%s, %s, %s)",
         [kind.name, list(kind.model.content_fields()), Jsonb(kind.model.lifecycle.as_json())],
     )
+
+
+def _written(columns: dict[str, str], other: dict[str, str]) -> str:
+    """The columns that the other side has not, or has as something else."""
+    return ", ".join(f"{name} {kind}" for name, kind in sorted(columns.items() - other.items())) or "nothing"
