@@ -26,7 +26,7 @@ CREATE TABLE system.signal_rows (
     outcome         TEXT CHECK (outcome IN ('APPLIED', 'REFUSED')),
     code            TEXT,
     PRIMARY KEY (signal_id, row_id)
-);
+) WITH (fillfactor = 45);  -- each row is updated once, with its outcome: there is room for that beside it
 
 GRANT SELECT ON system.signals, system.signal_rows TO ntro_app, ntro_desk, ntro_auditor;
 GRANT INSERT (id, subledger, entity_id, period, kind, payload, reason, filed_by) ON system.signals TO ntro_desk;

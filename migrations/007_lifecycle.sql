@@ -111,12 +111,14 @@ BEGIN
             'NEW.posted_to_gl OR NEW.posted_journal_ref IS NOT NULL');
         PERFORM system.refuse_rows(tab, 'g_posted', 'UPDATE', 'POSTED_WITHOUT_JOURNAL', format(
             '(NEW.status = %1$L) <> NEW.posted_to_gl OR (NEW.status = %1$L) <> (NEW.posted_journal_ref IS NOT NULL)', posted));
+        -- A lookup by the unique external id for each row, and OFFSET 0 so that it stays one: the journals were just written,
+        -- so there are no statistics on them, and any other plan goes through the whole partition for every row.
         posting := format($sql$
             SELECT system.refuse('POSTED_WITHOUT_JOURNAL', format('row %%s', NEW.id)) FROM new_rows NEW
-             WHERE NEW.status = %L AND NOT EXISTS (
-                   SELECT FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
-                    WHERE j.external_id = NEW.posted_journal_ref AND j.entity_id = NEW.entity_id AND j.period = NEW.period
-                      AND l.row_id = NEW.id)$sql$, posted);
+             WHERE NEW.status = %L AND NOT coalesce((
+                   SELECT bool_or(l.row_id = NEW.id AND j.entity_id = NEW.entity_id AND j.period = NEW.period)
+                     FROM (SELECT * FROM ledgers.journals WHERE external_id = NEW.posted_journal_ref OFFSET 0) j
+                     JOIN ledgers.journal_lines l ON l.journal_id = j.id), FALSE)$sql$, posted);
     END IF;
 
     unsigned := format($sql$
@@ -176,7 +178,7 @@ BEGIN
     -- EXECUTE plans the joins afresh for each statement: a plan cached for one row would be wrong for a million.
     EXECUTE format($body$
         CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
-            SET search_path = pg_catalog, pg_temp AS $f$
+            SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET enable_mergejoin = off AS $f$
         DECLARE
             signal UUID := system.setting('signal_id')::UUID;
             change BIGINT;
