@@ -63,7 +63,7 @@ DECLARE
     -- Conditions on OLD and NEW: in row triggers the two rows, in statement triggers the aliases of the transition tables.
     moved CONSTANT TEXT := 'OLD.status <> NEW.status';
     legal TEXT; approves TEXT; needs_person TEXT; asks_for TEXT; other_identity TEXT;
-    values_of TEXT; changed TEXT; after TEXT; before TEXT; unsigned TEXT; signed TEXT; posting TEXT := NULL;
+    values_of TEXT; changed TEXT; frozen TEXT; after TEXT; before TEXT; unsigned TEXT; signed TEXT; posting TEXT := NULL;
 BEGIN
     SELECT string_agg(quote_literal(s), ', ') INTO initial FROM jsonb_array_elements_text(lifecycle -> 'initial') s;
     SELECT string_agg(quote_literal(s), ', ') INTO editable FROM jsonb_array_elements_text(lifecycle -> 'editable') s;
@@ -90,6 +90,9 @@ BEGIN
     after := format('sha256(convert_to(ROW(NEW.id, %s)::TEXT, ''UTF8''))', replace(values_of, '@', 'NEW'));
     before := format('CASE WHEN c.changed THEN %s ELSE c.after END', replace(after, 'NEW.', 'OLD.'));
 
+    frozen := format('(c.changed OR OLD.validation_errors IS DISTINCT FROM NEW.validation_errors) '
+                     'AND (OLD.status NOT IN (%1$s) OR NEW.status NOT IN (%1$s))', editable);
+
     EXECUTE format('CREATE OR REPLACE FUNCTION ledgers.%1$I(NEW ledgers.%2$I) RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE '
                    'RETURN %3$s', name || '_digest', name, replace(after, 'NEW.', '(NEW).'));
     EXECUTE format('GRANT EXECUTE ON FUNCTION ledgers.%I TO ntro_app, ntro_desk, ntro_auditor', name || '_digest');
@@ -100,9 +103,6 @@ BEGIN
     PERFORM system.refuse_rows(tab, 'b_self', 'UPDATE OF status', 'ILLEGAL_TRANSITION', 'OLD.status = NEW.status');
     PERFORM system.refuse_rows(tab, 'c_edge', 'UPDATE', 'ILLEGAL_TRANSITION', format('%s AND NOT (%s)', moved, legal));
     PERFORM system.refuse_rows(tab, 'd_identity', 'UPDATE', 'IDENTITY_IS_FIXED', other_identity);
-    PERFORM system.refuse_rows(tab, 'e_frozen', 'UPDATE', 'CONTENT_IS_FROZEN', format(
-        '(OLD.status NOT IN (%1$s) OR NEW.status NOT IN (%1$s)) '
-        'AND (%2$s OR OLD.validation_errors IS DISTINCT FROM NEW.validation_errors)', editable, changed));
     PERFORM system.refuse_rows(tab, 'f_approval', 'UPDATE', 'APPROVAL_FORGED', format(
         'CASE WHEN %s THEN NEW.approved_by IS NULL OR NEW.approved_at IS DISTINCT FROM now() '
         'ELSE (OLD.approved_by, OLD.approved_at) IS DISTINCT FROM (NEW.approved_by, NEW.approved_at) END', approves));
@@ -124,7 +124,8 @@ BEGIN
     unsigned := format($sql$
         INSERT INTO system.history (change_id, row_id, action, from_status, to_status, before, after)
         SELECT $1, NEW.id,
-               CASE WHEN %1$s THEN system.refuse('NEEDS_A_DECISION', format('row %%s moves only on a signal', NEW.id))
+               CASE WHEN %6$s THEN system.refuse('CONTENT_IS_FROZEN', format('row %%s', NEW.id))
+                    WHEN %1$s THEN system.refuse('NEEDS_A_DECISION', format('row %%s moves only on a signal', NEW.id))
                     WHEN NEW.made_by IS DISTINCT FROM OLD.made_by THEN system.refuse('MAKER_FORGED', format('row %%s', NEW.id))
                     WHEN OLD.made_by IS NOT NULL AND c.changed
                     THEN system.refuse('MADE_BY_A_PERSON', format('row %%s was edited by a person', NEW.id))
@@ -132,11 +133,12 @@ BEGIN
                OLD.status, NEW.status, %3$s, c.after
           FROM old_rows OLD JOIN new_rows NEW ON NEW.id = OLD.id
          CROSS JOIN LATERAL (SELECT %4$s AS changed, %5$s AS after OFFSET 0) c$sql$,
-        needs_person, moved, before, changed, after);
+        needs_person, moved, before, changed, after, frozen);
     signed := format($sql$
         INSERT INTO system.history (change_id, row_id, action, from_status, to_status, before, after)
         SELECT $1, NEW.id,
-               CASE WHEN r.row_id IS NULL OR NEW.entity_id <> s.entity_id OR NEW.period <> s.period
+               CASE WHEN %6$s THEN system.refuse('CONTENT_IS_FROZEN', format('row %%s', NEW.id))
+                    WHEN r.row_id IS NULL OR NEW.entity_id <> s.entity_id OR NEW.period <> s.period
                     THEN system.refuse('NEEDS_A_DECISION', format('row %%s is not in the signal', NEW.id))
                     WHEN %1$s <> s.kind
                     THEN system.refuse('NEEDS_A_DECISION', format('row %%s: the step asks for another kind than %%s', NEW.id, s.kind))
@@ -156,7 +158,7 @@ BEGIN
          CROSS JOIN LATERAL (SELECT %4$s AS changed, %5$s AS after OFFSET 0) c
           JOIN system.signals s ON s.id = $2
           LEFT JOIN system.signal_rows r ON r.signal_id = $2 AND r.row_id = NEW.id$sql$,
-        asks_for, moved, before, changed, after);
+        asks_for, moved, before, changed, after, frozen);
 
     EXECUTE format($body$
         CREATE OR REPLACE FUNCTION ledgers.%1$I() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER

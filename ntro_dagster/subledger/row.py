@@ -116,7 +116,7 @@ class Row(BaseModel):
     @model_validator(mode="after")
     def _strict_fields_present_when_not_needs_attention(self) -> Self:
         if not self.loose:
-            missing = [name for name in self.required if getattr(self, name) in (None, "", [])]
+            missing = [name for name in self.required if not (value := getattr(self, name)) and value in (None, "", [])]
             if missing:
                 raise PydanticCustomError("required_missing", "missing: {fields}", {"fields": ", ".join(missing)})
         return self

@@ -121,6 +121,7 @@ class Stager:
         self._store: LedgerStore = PostgresLedgerStore(database)
         self._json = self._table.of_type(LogicalType.JSON) & self._known
         self._text = self._table.of_type(LogicalType.TEXT) & self._known
+        self._texts = itemgetter("period", *self._text)  # with one more, so that it always returns a tuple
 
     async def stage(self, payloads: AsyncIterable[Payload | Mapping[str, Any]] | Iterable[Payload | Mapping[str, Any]]) -> Staged:
         """All payloads, in one transaction. Memory stays flat: while the server merges a chunk, the next is validated.
@@ -151,11 +152,11 @@ class Stager:
     def row(self, payload: Payload | Mapping[str, Any], staged: Staged) -> Sequence[Any]:
         """The staged columns of one payload."""
         values, reference, findings, raw = Payload.of(payload)
-        if not findings and values.keys() <= self._known and storable(reference):
+        if not findings and values.keys() <= self._known:
             found = self._validated(values, reference, "PENDING")
             if isinstance(found, Row):
                 unstorable = self._unstorable(found.__dict__)
-                if not unstorable:
+                if not unstorable and storable(reference):
                     return self._columns_of(found, "PENDING", None, None)
                 found = unstorable
             findings = found
@@ -193,7 +194,9 @@ class Stager:
 
     def _unstorable(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Findings for content that PostgreSQL cannot hold as it is: it is not for us to change it silently."""
-        texts = [name for name in self._text if values[name] and not storable(values[name])]
+        texts = []
+        if not storable("".join(filter(None, self._texts(values)))):  # one look at all of them: nearly always the only one
+            texts = [name for name in self._text if values[name] and not storable(values[name])]
         trees = [name for name in self._json if values[name] and holds_escapes(jsonable(values[name]))]
         return [
             _finding("TEXT_NOT_STORABLE", name, "holds what the database cannot keep; see the raw payload")
