@@ -3,6 +3,15 @@
 TENANT_TAG = "ntro/tenant"
 WORK_TAG = "ntro/work"
 PARTITION_TAG = "dagster/partition"
+CODE_LOCATION_TAG = "dagster/code_location"
+"""Dagster's own, on every run: the tenant's slug."""
+UNIT_TAG = "ntro/unit"
+"""`tenant|entity|period`: two runs of one unit never run at once (dagster.yaml limits it to one)."""
+
+
+def unit(tenant: str, partition: str) -> dict[str, str]:
+    """The tag that keeps runs of one tenant's partition apart; other tenants have partitions of the same name."""
+    return {UNIT_TAG: f"{tenant}|{partition}"}
 
 
 def entities_set(tenant: str) -> str:

@@ -176,7 +176,7 @@ async def _resolve(database: TenantDatabase, order: Order, names: Iterable[str])
     wanted = sorted(names)
     known = await _known(database, order.tenant, wanted)
     missing = [name for name in wanted if name not in known]
-    if missing and order.create_entities:
+    if missing and order.create_entities and order.entity is None:
         _create(order.tenant, missing)
         known = await _known(database, order.tenant, wanted)
     return known

@@ -61,7 +61,7 @@ def start(
     timeout: TimeoutOption = 600,
 ) -> int:
     """Start a runbook for one entity and month: all of its steps."""
-    from ntro_dagster.boundary.names import PARTITION_TAG  # noqa: PLC0415
+    from ntro_dagster.boundary.names import PARTITION_TAG, unit  # noqa: PLC0415
     from ntro_dagster.bundles import runbook_bundle  # noqa: PLC0415
     from ntro_dagster.cli.webserver import Webserver  # noqa: PLC0415
     from ntro_dagster.host.home import Role  # noqa: PLC0415
@@ -76,6 +76,7 @@ def start(
     if owner.status == "CLOSED":
         raise EntityClosedError(names=entity)
     tags = {PARTITION_TAG: f"{entity}|{month}", f"{PARTITION_TAG}/entity": entity, f"{PARTITION_TAG}/period": month}
+    tags |= unit(tenant, tags[PARTITION_TAG])
     run_id = Webserver(found.addresses.dagster).launch(tenant=tenant, job=slug.replace("-", "_"), tags=tags)
     if not wait:
         with feed(found) as opened:

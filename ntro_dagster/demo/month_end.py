@@ -16,11 +16,12 @@ from rich.table import Table
 
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.demo.documents import TENANTS, DemoTenant, write_documents
-from ntro_dagster.errors import NtroError
+from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
 from ntro_dagster.host.home import Home, Role
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.orphans import until
+from ntro_dagster.host.supervision import Supervisor
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
@@ -32,6 +33,15 @@ from ntro_dagster.tenant.entities import entities_by_spelling, entity_by_slug
 PREPARER, APPROVER = "user:paula", "user:amir"
 PATIENCE_S = 180.0
 FEED_LENGTH = 30
+
+
+class HomeInUseError(UsageError):
+    """Values: `root`."""
+
+    code = "HOME_IN_USE"
+    summary = "the demo would stop what runs in this home"
+    detail = "processes run in {root}, and the demo would stop them when it ends"
+    mend = "`ntro down` first, or give the demo a home of its own with --home"
 
 
 class DemoStuckError(NtroError):
@@ -51,6 +61,8 @@ def run(home: Home, *, once: bool, console: Console) -> None:
     """Show the month-end. Leaves everything running until Ctrl-C; with `once` it stops everything and returns."""
     started = time.monotonic()
     period = last_month()
+    if home.description_file.exists() and Supervisor(home).running():
+        raise HomeInUseError(root=home.root)
     installation = Installation(home, lambda text: console.print(f"[dim]{text}[/]"))
     load_types(platform_bundle())
     try:
@@ -147,7 +159,8 @@ class _Month:
             "DATE_WITHOUT_DAY": ("accept", "paid with the month's last run", {"expense_date": f"{self._period}-28"}),
         }
         signal, reason, values = repairs.get(
-            code, ("accept", "amount taken from the invoice", {"amount_gross": "1250.00"} if amount is None else {})
+            code,
+            ("accept", "amount taken from the invoice", {"amount_gross": "1250.00", "vat_amount": "0"} if amount is None else {}),
         )
         await file_signal(desk, self._kind, signal, filed_by=PREPARER, reason=reason, values=values or None, ids=[row])
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
+
+from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
 from ntro_dagster.subledger.row import EXACT
@@ -65,7 +68,10 @@ async def trial_balance(database: TenantDatabase, *, entity_id: UUID, period: st
 
 
 async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run_id: UUID, salt: bytes) -> TrialBalance:
-    """The trial balance, with a record that it was drawn up and of how far the subledgers had come."""
+    """The trial balance, with a record that it was drawn up and of how far the subledgers had come.
+
+    While rows are still open it is a look at the books, not a close: nothing is recorded.
+    """
     async with database.transaction(Actor.run(run_id)):
         # Locked first: a change that comes after the balance was read is not covered by it.
         reached = await database.fetch(
@@ -73,6 +79,8 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
             [entity_id, period],
         )
         balance = await trial_balance(database, entity_id=entity_id, period=period)
+        if await _open_rows(database, [row["subledger"] for row in reached], entity_id=entity_id, period=period):
+            return balance
         await database.execute(
             """INSERT INTO ledgers.closes (entity_id, period, last_change, journals, digest, run_id)
                SELECT %(entity)s, %(period)s, %(reached)s, count(*), %(digest)s, %(run)s
@@ -90,3 +98,18 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
             [entity_id, period],
         )
     return balance
+
+
+async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, entity_id: UUID, period: str) -> bool:
+    """Whether a row of the partition still waits for a person or for its posting."""
+    for name in subledgers:
+        found = await database.fetch(
+            sql.SQL(
+                "SELECT 1 FROM {} WHERE entity_id = %s AND period = %s "
+                "AND status IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED') LIMIT 1"
+            ).format(sql.Identifier("ledgers", name)),
+            [entity_id, period],
+        )
+        if found:
+            return True
+    return False

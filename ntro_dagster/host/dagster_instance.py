@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from ntro_dagster.boundary.names import UNIT_TAG
 from ntro_dagster.errors import TransientError
 from ntro_dagster.host.home import Home, TenantHome, write_private
 
 INSTANCE_URL = "NTRO_INSTANCE_URL"
-UNIT_TAG = "dagster/partition"  # two runs of one entity and period never run at once, whoever launched them
 
 HEADER = "# Written by ntro at every start: changes here are lost.\n"
 RELOAD = """

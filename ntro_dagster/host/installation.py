@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntro_dagster.errors import NtroError, TransientError
+from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import write_environment
@@ -21,6 +22,7 @@ from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.platforms.postgres.roles import provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.tenant.entities import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
 
 POSTGRES_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 300, 500
@@ -41,6 +43,15 @@ class ServicesSlowError(TransientError):
     summary = "not every process answers yet"
     detail = "still not answering after {seconds} s: {waiting}"
     mend = "`ntro status` shows the processes; their output is in {logs}"
+
+
+class PostgresFixedError(UsageError):
+    """Values: `root`."""
+
+    code = "POSTGRES_FIXED"
+    summary = "this home has its databases elsewhere"
+    detail = "the databases of {root} are on another PostgreSQL than the one that NTRO_POSTGRES_URL names"
+    mend = "unset NTRO_POSTGRES_URL, or start another home with --home"
 
 
 class NotRunningError(NtroError):
@@ -106,7 +117,9 @@ class Installation:
         made = self.home.description_file.exists()
         self.home.create(webserver_port=webserver_port or (_free_port() if not made else 0))
         private_directory(self.home.root / "credentials")
-        if postgres_url:
+        if postgres_url and postgres_url != self._known_postgres():
+            if self.workspace_credential.exists():
+                raise PostgresFixedError(root=self.home.root)
             write_private(self.external_postgres, postgres_url + "\n")
         if not self.external_postgres.exists():
             self._start_postgres()
@@ -120,6 +133,9 @@ class Installation:
         registry.dispose()
         write_instance(self.home)
         self.write_workspace()
+
+    def _known_postgres(self) -> str | None:
+        return self.external_postgres.read_text().strip() if self.external_postgres.exists() else None
 
     def _start_postgres(self) -> None:
         server = PostgresServer(self.home.postgres)
@@ -162,6 +178,7 @@ class Installation:
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         for slug in tenants:
+            bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
             self.supervisor.add(self.tenant_process(slug))
         if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
             silent = [slug for slug in tenants if not _listens(self.home.tenant(slug).socket)]

@@ -20,8 +20,7 @@ from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
-from ntro_dagster.subledger.deployment import deploy
-from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
+from ntro_dagster.tenant.entities import Entity, bring_up_to_date, close_entity, create_entities
 from ntro_dagster.workspace.registry import DataPlatform, Tenant, TenantExistsError, check_entity_slug
 
 
@@ -74,7 +73,7 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
         Role.INSTANCE: instance,
     }.items():
         write_private(home.credential(role), url + "\n")
-    deploy(urls.owner, platform_bundle(), *runbook_bundles())
+    bring_up_to_date(urls.owner, platform_bundle(), *runbook_bundles())
     _introduce(urls.owner, tenant, name)
     write_environment(
         home.process_env,

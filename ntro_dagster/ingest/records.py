@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from ntro_dagster.ingest.returns import Layout
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
@@ -51,6 +53,22 @@ async def submitted_records(
     ):
         for row in batch:
             yield SubmittedRecord(**row, layout=layouts[row["document_id"]])
+
+
+async def records_without_row(
+    database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID]
+) -> int:
+    """How many of the entity's records in these documents no row of the subledger came from."""
+    found = await database.fetch_one(
+        sql.SQL(
+            "SELECT count(*) AS records FROM ingest.submitted_records r "
+            "WHERE r.entity_id = %(entity)s AND r.document_id = ANY(%(documents)s) AND NOT EXISTS ("
+            "SELECT FROM {} t WHERE t.entity_id = r.entity_id AND t.period = r.period "
+            "AND t.source_ref = 'doc:' || r.document_id || '#L' || r.line)"
+        ).format(sql.Identifier("ledgers", subledger)),
+        {"entity": entity_id, "documents": list(documents)},
+    )
+    return int(found["records"]) if found else 0
 
 
 async def mark_staged(

@@ -24,13 +24,13 @@ from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, iden
 
 DOCUMENT_NAMESPACE = uuid.UUID("5d0c3b62-0a2b-5c93-9e2b-6b6a3f6f2d31")
 
-_IN_PATH = re.compile(r"(?:19|20)\d{2}-(?:0[1-9]|1[0-2])")
+_MONTH = re.compile(r"(?:19|20)\d{2}-(?:0[1-9]|1[0-2])")
 
 
 class PeriodMissingError(UsageError):
     code = "PERIOD_MISSING"
     summary = "nothing says which month the document was filed for"
-    detail = "no month is given for {name}, and its path names none"
+    detail = "no month is given for {name}, and its folders name none, or several"
     mend = "say it with --period YYYY-MM, or keep the file in a folder named YYYY-MM"
 
 
@@ -56,6 +56,13 @@ class EntityClosedError(UsageError):
     mend = "nothing is filed, run or posted for a closed entity; name another one"
 
 
+class DocumentNamesOthersError(UsageError):
+    code = "DOCUMENT_NAMES_OTHERS"
+    summary = "the document's rows name other entities than the one given"
+    detail = "{name} is given for {entity}, but rows of it name {others}"
+    mend = "leave out --entity: each row then goes to the entity that it names"
+
+
 class EntityMissingError(UsageError):
     code = "ENTITY_MISSING"
     summary = "nothing says which entity the document belongs to"
@@ -79,11 +86,12 @@ Resolve = Callable[[Iterable[str]], Awaitable[Mapping[str, KnownEntity]]]
 
 
 def period_of(path: Path) -> str | None:
-    """The month in the path: the folder nearest to the file that is named for one, else the file's own name."""
-    for part in (*reversed(path.absolute().parent.parts), path.name):
-        if match := _IN_PATH.search(part) if part == path.name else _IN_PATH.fullmatch(part):
-            return match[0]
-    return None
+    """The month that a folder of the path is named for; None where none is, or where two folders disagree.
+
+    A file's own name is no evidence: `spend-2011-12.csv` may be December or a financial year.
+    """
+    named = {part for part in path.absolute().parent.parts if _MONTH.fullmatch(part)}
+    return named.pop() if len(named) == 1 else None
 
 
 async def submit(
@@ -100,13 +108,13 @@ async def submit(
     """File one document.
 
     Args:
-        entity: the entity that all its rows belong to; None: each row names its own.
+        entity: the entity that all its rows belong to, whatever unknown names they bear; None: each row names its own.
         period: the month it is filed for; None: from the path.
         resolve: finds the entities that rows name.
 
     Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `PeriodInvalidError`, `PeriodOutOfRangeError`,
         `DocumentFiledElsewhereError`, `EntitiesUnknownError`, `EntityMissingError`, `EntityClosedError`,
-        `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
+        `DocumentNamesOthersError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
     """
     named = period or period_of(path)
     if named is None:
@@ -158,10 +166,13 @@ def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEn
 
 
 async def _owners(document: SpendReturn, entity: KnownEntity | None, resolve: Resolve) -> Mapping[str, KnownEntity]:
+    names = {record.entity for record in document.records() if record.entity}
     if entity is not None:
         _check_open([entity])
+        others = sorted(other.slug for other in (await resolve(names)).values() if other.id != entity.id)
+        if others:
+            raise DocumentNamesOthersError(name=document.name, entity=entity.slug, others=", ".join(others))
         return {}
-    names = {record.entity for record in document.records() if record.entity}
     if not names and document.record_count:
         raise EntityMissingError(name=document.name)
     owners = await resolve(names)

@@ -25,7 +25,7 @@ from dagster import (
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
-from ntro_dagster.ingest.records import mark_staged, record_counts
+from ntro_dagster.ingest.records import mark_staged, record_counts, records_without_row
 from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
@@ -39,9 +39,9 @@ Author = Callable[[RunbookContext], AsyncIterator[Payload | Mapping[str, Any]]]
 
 class RecordsLostError(NtroError):
     code = "RECORDS_LOST"
-    summary = "fewer rows arrived in the subledger than there are records"
-    detail = "{records} records became {payloads} rows"
-    mend = "the runbook must yield one payload for every record; nothing was staged"
+    summary = "records did not become rows"
+    detail = "{records} records have no row with their source_ref"
+    mend = "the runbook must yield one payload for every record, with `source_ref=record.ref`; nothing was staged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,11 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
     handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
     documents = await run.documents()
-    expected = await run.reader.fetch_one(
-        "SELECT coalesce(sum(records), 0)::bigint AS records FROM ingest.intake WHERE entity_id = %s AND document_id = ANY(%s)",
-        [run.entity.id, documents],
-    )
     async with run.database.transaction(Actor.run(run.run_id)):
         staged = await handle.stage(ledger.author(run), period=run.period)
-        if expected and staged.payloads < expected["records"]:
-            raise RecordsLostError(records=expected["records"], payloads=staged.payloads)
+        lost = await records_without_row(run.database, ledger.name, entity_id=run.entity.id, documents=documents)
+        if lost:
+            raise RecordsLostError(records=lost)
         await mark_staged(run.database, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
     return MaterializeResult(
         metadata={

@@ -9,7 +9,7 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -59,6 +59,7 @@ class RunbookContext:
     run_id: UUID
     database: TenantDatabase
     reader: TenantDatabase
+    _documents: list[UUID] = field(default_factory=list)
 
     @property
     def salt(self) -> bytes:
@@ -75,9 +76,11 @@ class RunbookContext:
             database=self.database,
         )
 
-    async def documents(self) -> list[UUID]:
-        """Ids of the documents to stage."""
-        return await documents_to_stage(self.reader, entity_id=self.entity.id, period=self.period)
+    async def documents(self) -> tuple[UUID, ...]:
+        """Ids of the documents to stage: the same each time this run asks, whatever comes in meanwhile."""
+        if not self._documents:
+            self._documents.extend(await documents_to_stage(self.reader, entity_id=self.entity.id, period=self.period))
+        return tuple(self._documents)
 
     async def records(self) -> AsyncIterator[SubmittedRecord]:
         """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""

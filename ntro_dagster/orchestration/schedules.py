@@ -8,10 +8,11 @@ from datetime import timedelta
 
 from dagster import AssetKey, DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext
 
+from ntro_dagster.boundary.names import unit
 from ntro_dagster.orchestration.context import at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.sensors import Job
-from ntro_dagster.platforms.environment import database_from_environment
+from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
 
 
 def monthly_schedule(job: Job, *, cron: str, timezone: str, selection: Sequence[AssetKey]) -> ScheduleDefinition:
@@ -23,7 +24,12 @@ def monthly_schedule(job: Job, *, cron: str, timezone: str, selection: Sequence[
             entities = asyncio.run(_open_entities())
         for entity in entities:
             key = partition_key(entity, ended)
-            yield RunRequest(run_key=f"monthly:{key}", partition_key=key, asset_selection=list(selection))
+            yield RunRequest(
+                run_key=f"monthly:{key}",
+                partition_key=key,
+                asset_selection=list(selection),
+                tags=unit(bound_tenant(), str(key)),
+            )
 
     return ScheduleDefinition(
         name=f"{job.name}_monthly",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from dagster import (
     AssetKey,
@@ -26,11 +27,13 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
 from ntro_dagster.orchestration.context import at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+
+RUNS_PER_TICK = 50
 
 INTERVAL_S = 5
 """The daemon's loop has a floor of 5 s."""
@@ -50,7 +53,7 @@ def sensor(job: Job, work: Work, selection: Sequence[AssetKey], subledgers: Sequ
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall():
             found = asyncio.run(_ask(work, subledgers))
-            requests = list(_requests(context.instance, job.name, work, found, selection))
+            requests = list(islice(_requests(context.instance, job.name, work, found, selection), RUNS_PER_TICK))
         if requests:
             yield from requests
         else:
@@ -84,7 +87,7 @@ def _requests(
 ) -> Iterator[RunRequest]:
     if not found:
         return
-    busy = _busy(instance, job)
+    busy = _busy(instance)
     for partition in found:
         key = partition_key(partition.entity, partition.period)
         if key in busy:
@@ -97,13 +100,13 @@ def _requests(
             run_key=f"{work}:{key}:{instance.get_runs_count(past)}",
             partition_key=key,
             asset_selection=list(selection),
-            tags={WORK_TAG: work.value},
+            tags={WORK_TAG: work.value, **unit(bound_tenant(), str(key))},
         )
 
 
-def _busy(instance: DagsterInstance, job: str) -> set[str]:
-    """Partitions with a run that has not ended, of whatever kind."""
-    running = RunsFilter(job_name=job, tags={TENANT_TAG: bound_tenant()}, statuses=list(NOT_FINISHED_STATUSES))
+def _busy(instance: DagsterInstance) -> set[str]:
+    """Partitions with a run that has not ended, whatever it does and whoever launched it."""
+    running = RunsFilter(tags={CODE_LOCATION_TAG: bound_tenant()}, statuses=list(NOT_FINISHED_STATUSES))
     return {run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(running)}
 
 

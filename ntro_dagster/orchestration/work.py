@@ -13,8 +13,8 @@ from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
-LIMIT = 50
-"""Partitions per question: the next tick asks again."""
+LIMIT = 2_000
+"""Partitions per question. Well above what a tick starts, so that partitions whose runs keep failing do not crowd out others."""
 
 
 class Work(StrEnum):
@@ -54,12 +54,18 @@ _ACTIVE = """
      WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({})
      ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
+# Approved rows are on their way: an index of their own keeps this as small as what is on its way.
+_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period FROM {} WHERE status = 'APPROVED'")
+
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
 
 
 def _posting(subledgers: Sequence[str]) -> sql.Composed:
-    any_approved = [_has(name, "= 'APPROVED'") for name in subledgers]
-    return sql.SQL(_ACTIVE).format(sql.SQL(" OR ").join(any_approved))
+    approved = [_APPROVED.format(sql.Identifier("ledgers", name)) for name in subledgers]
+    return sql.SQL(
+        "SELECT DISTINCT e.slug, t.period FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
+        "WHERE e.status = 'ACTIVE' ORDER BY t.period, e.slug LIMIT %(limit)s"
+    ).format(sql.SQL(" UNION ").join(approved))
 
 
 def _close(subledgers: Sequence[str]) -> sql.Composed:

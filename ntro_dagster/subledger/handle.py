@@ -107,12 +107,14 @@ class SubledgerHandle:
         if unknown:
             raise RowNotFoundError(row_id=", ".join(unknown), subledger=self.kind.name)
         async with self.database.transaction(self._actor):
+            checked = dict(values)
             for row in await self.query(ids=ids):
-                type(row).model_validate({**row.model_dump(), **values})
+                new = type(row).model_validate({**row.model_dump(), **values})
+                checked = {name: getattr(new, name) for name in values}
             return await self._store.set_values(
                 self.table,
                 Where(entity_id=self.entity_id, ids=ids),
-                {name: _plain(value) for name, value in values.items()},
+                {name: _plain(value) for name, value in checked.items()},
                 task_id=self.task_id,
             )
 

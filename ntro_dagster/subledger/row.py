@@ -10,13 +10,20 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ntro_dagster.subledger.period import Period
 from ntro_dagster.subledger.status import Lifecycle, SubledgerStatus
 
-Money = Annotated[Decimal, Field(max_digits=38, decimal_places=9, allow_inf_nan=False)]
+
+def _no_float(value: Any) -> Any:
+    if isinstance(value, float):
+        raise PydanticCustomError("float_as_money", "a float cannot hold an amount; give a Decimal, an int or text")
+    return value
+
+
+Money = Annotated[Decimal, BeforeValidator(_no_float), Field(max_digits=38, decimal_places=9, allow_inf_nan=False)]
 """An amount in the row's currency. Never a float; more than nine decimals are refused, never rounded."""
 
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])

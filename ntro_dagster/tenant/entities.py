@@ -12,14 +12,26 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from ntro_dagster.errors import NotFoundError
+from ntro_dagster.bundles import Bundle
+from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.deployment import deploy
 
 _SLUG_LENGTH = 63
 _IDENTIFIER_LENGTH = 63
-_WORD = re.compile(r"[^a-z0-9]+")
+_BETWEEN = re.compile(r"[\W_]+")
+_NOT_IN_SLUG = re.compile(r"[^a-z0-9-]")
 
 GENERAL_LEDGER_VIEWS = ("journals", "trial_balance")
+
+
+class SpellingTakenError(UsageError):
+    """Values: `name`, `tenant`, `slug`."""
+
+    code = "SPELLING_TAKEN"
+    summary = "another entity goes by that name already"
+    detail = "in tenant {tenant}, {name!r} is how documents spell the entity {slug}"
+    mend = "documents could not tell the two apart: choose a name or slug that differs in a letter or digit"
 
 
 class EntityUnknownError(NotFoundError):
@@ -41,17 +53,23 @@ class Entity:
 
 
 def spelling(name: str) -> str:
-    """The form under which spellings of one name meet: case, accents, punctuation and blanks do not count."""
-    folded = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().casefold()
-    return _WORD.sub(" ", folded.replace("&", " and ")).strip()
+    """The form under which spellings of one name meet: case, accents, punctuation and blanks do not count. Letters of every
+    script do.
+    """
+    decomposed = unicodedata.normalize("NFKD", name).casefold().replace("&", " and ").replace("+", " plus ")
+    letters = "".join(mark for mark in decomposed if not unicodedata.combining(mark))
+    return _BETWEEN.sub(" ", letters).strip()
 
 
 def slug_of(name: str) -> str:
-    """A slug for a name; never empty, at most 63 characters, made unique by a hash where it had to be cut."""
-    slug = spelling(name).replace(" ", "-")
-    if slug and len(slug) <= _SLUG_LENGTH:
+    """A slug for a name; never empty, at most 63 characters. Where letters had to go it gets a hash, so that names that differ
+    keep slugs that differ.
+    """
+    known = spelling(name)
+    slug = _NOT_IN_SLUG.sub("", known.replace(" ", "-")).strip("-")
+    if slug and slug.replace("-", " ") == known and len(slug) <= _SLUG_LENGTH:
         return slug
-    return f"{slug[: _SLUG_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"{slug[: _SLUG_LENGTH - 9]}-{hashlib.sha256((known or name).encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def schema_name(tenant: str, slug: str) -> str:
@@ -72,16 +90,38 @@ def create_entities(owner_dsn: str, tenant: str, entities: Sequence[Entity]) -> 
                 "ON CONFLICT (id) DO NOTHING",
                 [entity.id, entity.slug, entity.name, entity.currency, schema],
             )
-            connection.execute(
-                "INSERT INTO system.entity_spellings SELECT s, %s FROM unnest(%s::text[]) s ON CONFLICT DO NOTHING",
-                [entity.id, sorted({spelling(entity.name), spelling(entity.slug)} - {""})],
-            )
+            _add_spellings(connection, tenant, entity)
             connection.execute(
                 sql.SQL("CREATE SCHEMA IF NOT EXISTS {0}; GRANT USAGE ON SCHEMA {0} TO ntro_app, ntro_desk, ntro_auditor").format(
                     sql.Identifier(schema)
                 )
             )
         refresh_views(connection, [entity.id for entity in entities])
+
+
+def _add_spellings(connection: psycopg.Connection, tenant: str, entity: Entity) -> None:
+    for name in filter(spelling, (entity.name, entity.slug)):
+        connection.execute(
+            "INSERT INTO system.entity_spellings VALUES (%s, %s) ON CONFLICT DO NOTHING", [spelling(name), entity.id]
+        )
+        holder = connection.execute(
+            "SELECT e.id, e.slug FROM system.entity_spellings s JOIN system.entities e ON e.id = s.entity_id "
+            "WHERE s.spelling = %s",
+            [spelling(name)],
+        ).fetchone()
+        if holder and holder[0] != entity.id:
+            raise SpellingTakenError(tenant=tenant, name=name, slug=holder[1])
+
+
+def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
+    """Migrations, row types and views of this release. Running it again changes nothing.
+
+    Raises: what `deploy` raises.
+    """
+    applied = deploy(owner_dsn, *bundles)
+    if applied:
+        with psycopg.connect(owner_dsn) as connection:
+            refresh_views(connection)
 
 
 def refresh_views(connection: psycopg.Connection, ids: Sequence[UUID] | None = None) -> None:

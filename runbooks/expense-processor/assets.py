@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
@@ -14,17 +15,27 @@ from ntro_dagster.subledger.staging import Payload
 
 
 @cache
-def category_words() -> list[tuple[str, str]]:
-    """What an expense type must hold to be booked to an account; the first match counts."""
+def category_words() -> list[tuple[re.Pattern[str], str]]:
+    """Words that name an account when they stand in an expense type, and the account. A word may begin a longer one
+    (`consultan`: consultant, consultancy) only where the table says so with a `*`.
+    """
     with Path(__file__).with_name("categories.csv").open(newline="") as table:
-        return [(row["word"], row["account"]) for row in csv.DictReader(table)]
+        return [(_word(row["word"]), row["account"]) for row in csv.DictReader(table)]
+
+
+def _word(word: str) -> re.Pattern[str]:
+    stem = word.removesuffix("*")
+    return re.compile(rf"\b{re.escape(stem)}" + ("" if stem != word else r"\b"))
 
 
 @cache
 def category_of(expense_type: str | None) -> str | None:
-    """Account code, or None where no word matches: the row is then booked to suspense, where it shows."""
+    """Account code, or None where no word or words of several accounts match: it is then booked to suspense, where it
+    shows, rather than guessed.
+    """
     text = (expense_type or "").casefold()
-    return next((account for word, account in category_words() if word in text), None)
+    accounts = {account for word, account in category_words() if word.search(text)}
+    return accounts.pop() if len(accounts) == 1 else None
 
 
 @subledger_asset("expenses")

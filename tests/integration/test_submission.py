@@ -115,3 +115,18 @@ def test_a_row_that_names_nobody_is_kept_with_a_finding(desk: Desk) -> None:
     outcome = desk.file(TWO_BODIES + ",03/10/2026,C Ltd,30.00\n")
     assert (outcome.parsed_rows, outcome.rejected_rows) == (3, 1)
     assert desk.holds() == (1, 3, 2, 1)
+
+
+def test_a_document_that_names_another_entity_is_not_filed_for_one(desk: Desk) -> None:
+    with pytest.raises(NtroError) as caught:
+        desk.file(TWO_BODIES, entity=QUAY)
+    assert caught.value.code == "DOCUMENT_NAMES_OTHERS"
+    assert desk.holds() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["Quay Limited.", "QUAY"])
+def test_two_entities_never_share_a_spelling(tenant_credentials: DatabaseCredentials, desk: Desk, name: str) -> None:
+    """Neither with another's name nor with its slug: documents could not tell them apart."""
+    with pytest.raises(NtroError) as caught:
+        create_entities(tenant_credentials.owner, "acme", [Entity(uuid.uuid4(), "other", name, "GBP")])
+    assert caught.value.code == "SPELLING_TAKEN"

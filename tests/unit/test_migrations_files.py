@@ -51,6 +51,4 @@ def test_the_platforms_own_files_are_numbered_without_a_gap() -> None:
 def test_every_function_that_runs_as_the_owner_pins_its_search_path() -> None:
     for file in migration_files(platform_bundle().migrations):
         text = " ".join(file.read_text().split())
-        assert text.count("SECURITY DEFINER SET search_path = pg_catalog, pg_temp ") == text.count("SECURITY DEFINER"), (
-            file.name
-        )
+        assert text.count("SECURITY DEFINER SET search_path = pg_catalog, pg_temp ") == text.count("SECURITY DEFINER"), file.name

@@ -11,7 +11,8 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from sqlalchemy.pool import QueuePool
 
-from ntro_dagster.host.dagster_instance import UNIT_TAG, ReloadError, reload_workspace, write_instance, write_workspace
+from ntro_dagster.boundary.names import UNIT_TAG
+from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.orchestration.launcher import NtroRunLauncher
 

@@ -7,7 +7,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest
 from dagster._core.test_utils import create_run_for_test
 
-from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.orchestration import sensors
 from ntro_dagster.orchestration.work import Waiting, Work
 
@@ -27,7 +27,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 
 def past_run(instance: DagsterInstance, status: DagsterRunStatus, work: Work = Work.POSTING, tenant: str = "acme") -> None:
-    tags = {TENANT_TAG: tenant, WORK_TAG: work.value, PARTITION_TAG: "spv-1|2026-10"}
+    tags = {CODE_LOCATION_TAG: tenant, TENANT_TAG: tenant, WORK_TAG: work.value, PARTITION_TAG: "spv-1|2026-10"}
     create_run_for_test(instance, job_name=JOB, status=status, tags=tags)
 
 

@@ -22,8 +22,12 @@ def test_spellings_of_one_name_meet(names: tuple[str, ...]) -> None:
     assert len({spelling(name) for name in names}) == 1
 
 
-def test_different_names_do_not_meet() -> None:
-    assert spelling("Quay SPV 1") != spelling("Quay SPV 11")
+@pytest.mark.parametrize(
+    ("one", "other"), [("Quay SPV 1", "Quay SPV 11"), ("Фонд 1", "Дом 1"), ("Fund A+", "Fund A"), ("基金一", "基金二")]
+)
+def test_different_names_do_not_meet(one: str, other: str) -> None:
+    assert spelling(one) != spelling(other)
+    assert slug_of(one) != slug_of(other)
 
 
 @given(st.text(min_size=1, max_size=200))
