@@ -1,0 +1,82 @@
+"""`python -m benchmarks [name] [--rows N]`: prints a table and writes `benchmarks/results.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import memory, staging, transitions
+from benchmarks.measure import Comparison
+from benchmarks.tenant import Tenant, tenant
+
+RESULTS = Path(__file__).with_name("results.json")
+COMPARISONS = {"staging": staging.compare, "transitions": transitions.compare}
+NAMES = (*COMPARISONS, "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=NAMES, help="only this one")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows per repeat of the comparisons (default: 100,000)")
+    chosen = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in NAMES:
+        if chosen.name in {None, name}:
+            with tenant() as fresh:  # one server each: nobody inherits another's bloat
+                results[name] = {"machine": _machine(fresh), "results": _run(fresh, name, chosen.rows)}
+                RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _run(fresh: Tenant, name: str, rows: int) -> list[dict[str, Any]]:
+    if name == "memory":
+        found = memory.measure(fresh)
+        _print(["rows", "peak MB"], [[f"{one['rows']:,}", str(one["megabytes"])] for one in found])
+        return found
+    compared = COMPARISONS[name](fresh, rows)
+    _print(
+        ["what", "against", "rows", "ours/s", "raw/s", "spread", "ratio", "aim"],
+        [_cells(one) for one in compared],
+    )
+    return [one.as_json() for one in compared]
+
+
+def _cells(one: Comparison) -> list[str]:
+    return [
+        one.name,
+        one.against,
+        f"{one.rows:,}",
+        f"{one.rows / one.ours.median:,.0f}",
+        f"{one.rows / one.raw.median:,.0f}",
+        f"{one.ours.spread:.0%} / {one.raw.spread:.0%}",
+        f"{one.ratio:.2f}",
+        f"{one.aim:.2f}" if one.aim else "",
+    ]
+
+
+def _print(header: list[str], rows: list[list[str]]) -> None:
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _machine(fresh: Tenant) -> dict[str, Any]:
+    with psycopg.connect(fresh.credentials.app) as app:
+        return {
+            "cpus": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+            "python": platform.python_version(),
+            "postgresql": app.info.server_version // 10000,
+        }
+
+
+if __name__ == "__main__":
+    main()
