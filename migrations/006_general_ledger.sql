@@ -23,6 +23,7 @@ CREATE TABLE ledgers.journals (
     description   TEXT NOT NULL,
     currency      TEXT NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     run_id        UUID NOT NULL,
+    row_id        UUID UNIQUE,  -- the subledger row it was posted for: one journal a row, whatever its external id
     posted_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
     txid          XID8 NOT NULL DEFAULT pg_current_xact_id(),
     CHECK (to_char(posting_date, 'YYYY-MM') = period)
@@ -65,7 +66,7 @@ CREATE VIEW ledgers.trial_balance AS
 GRANT SELECT ON ledgers.accounts, ledgers.periods, ledgers.journals, ledgers.journal_lines, ledgers.closes,
     ledgers.trial_balance TO ntro_app, ntro_desk, ntro_auditor;
 -- Without `txid`, `posted_at`, `at`: who wrote a journal and when is not for the writer to say.
-GRANT INSERT (id, entity_id, period, external_id, posting_date, description, currency, run_id) ON ledgers.journals TO ntro_app;
+GRANT INSERT (id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) ON ledgers.journals TO ntro_app;
 GRANT INSERT ON ledgers.journal_lines TO ntro_app;
 GRANT INSERT (entity_id, period, last_change, journals, digest, run_id) ON ledgers.closes TO ntro_app;
 

@@ -173,7 +173,8 @@ BEGIN
             INSERT INTO system.partition_activity AS a (subledger, entity_id, period, last_change)
             SELECT %2$L, n.entity_id, n.period, change FROM new_rows n GROUP BY n.entity_id, n.period
              ORDER BY n.entity_id, n.period
-            ON CONFLICT (subledger, entity_id, period) DO UPDATE SET last_change = EXCLUDED.last_change;
+            ON CONFLICT (subledger, entity_id, period) DO UPDATE
+               SET last_change = greatest(a.last_change, EXCLUDED.last_change);
             RETURN NULL;
         END $f$ $body$, name || '_inserted', name, replace(after, 'NEW.', 'n.'));
 
@@ -198,7 +199,8 @@ BEGIN
             INSERT INTO system.partition_activity AS a (subledger, entity_id, period, last_change)
             SELECT %2$L, n.entity_id, n.period, change FROM new_rows n GROUP BY n.entity_id, n.period
              ORDER BY n.entity_id, n.period
-            ON CONFLICT (subledger, entity_id, period) DO UPDATE SET last_change = EXCLUDED.last_change;
+            ON CONFLICT (subledger, entity_id, period) DO UPDATE
+               SET last_change = greatest(a.last_change, EXCLUDED.last_change);
             RETURN NULL;
         END $f$ $body$, name || '_updated', name, unsigned, signed, posted, posting);
 
@@ -209,6 +211,10 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON %s FOR EACH STATEMENT '
                    'EXECUTE FUNCTION system.refuse_statement(%L)', tab, 'ROWS_ARE_KEPT');
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (entity_id, period, status)', name || '_partition_idx', tab);
+    IF posted IS NOT NULL THEN
+        EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (entity_id, period) WHERE status = %L', name || '_postable_idx', tab,
+                       (SELECT e ->> 'from' FROM jsonb_array_elements(lifecycle -> 'edges') e WHERE e ->> 'to' = posted));
+    END IF;
     EXECUTE format('GRANT SELECT ON %s TO ntro_app, ntro_desk, ntro_auditor', tab);
     EXECUTE format('GRANT INSERT, UPDATE ON %s TO ntro_app', tab);
 END $attach$;

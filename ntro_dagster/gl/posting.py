@@ -161,8 +161,8 @@ async def _write(handle: SubledgerHandle, period: str, journals: Sequence[Journa
     await database.execute("ANALYZE new_journals, new_lines")
     written = await database.fetch(
         "WITH written AS (INSERT INTO ledgers.journals "
-        "(id, entity_id, period, external_id, posting_date, description, currency, run_id) "
-        "SELECT id, %(entity)s, %(period)s, external_id, posting_date, description, currency, %(run)s FROM new_journals "
+        "(id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
+        "SELECT id, %(entity)s, %(period)s, external_id, posting_date, description, currency, %(run)s, row_id FROM new_journals "
         "ON CONFLICT (external_id) DO NOTHING RETURNING id) SELECT count(*) AS journals FROM written",
         {"entity": handle.entity_id, "period": period, "run": handle.task_id},
     )
