@@ -27,21 +27,29 @@ CREATE TABLE ingest.submitted_records (
 );
 CREATE INDEX submitted_records_partition_idx ON ingest.submitted_records (entity_id, period);
 
--- Which partitions a document feeds; `staged_at` is set by the run that turned its records into rows.
+-- Which subledgers are read from documents of a source, as the deployed runbooks say.
+CREATE TABLE ingest.readers (
+    source     TEXT NOT NULL,
+    subledger  TEXT NOT NULL,
+    PRIMARY KEY (source, subledger)
+);
+
+-- What a document still has to become, by entity and subledger; `staged_at` is set by the run that made rows of its records.
 CREATE TABLE ingest.intake (
     document_id  UUID NOT NULL REFERENCES ingest.submitted_documents (id),
     entity_id    UUID NOT NULL REFERENCES system.entities (id),
+    subledger    TEXT NOT NULL,
     period       TEXT NOT NULL,
     records      BIGINT NOT NULL,
     staged_at    TIMESTAMPTZ,
     run_id       UUID,
-    PRIMARY KEY (document_id, entity_id)
+    PRIMARY KEY (document_id, entity_id, subledger)
 );
-CREATE INDEX intake_waiting_idx ON ingest.intake (entity_id, period) WHERE staged_at IS NULL;
+CREATE INDEX intake_waiting_idx ON ingest.intake (subledger, entity_id, period) WHERE staged_at IS NULL;
 CREATE INDEX intake_partition_idx ON ingest.intake (entity_id, period);
 
 GRANT SELECT ON ALL TABLES IN SCHEMA ingest TO ntro_app, ntro_desk, ntro_auditor;
-GRANT INSERT ON ALL TABLES IN SCHEMA ingest TO ntro_app;
+GRANT INSERT ON ingest.submitted_documents, ingest.submitted_records, ingest.intake TO ntro_app;
 GRANT UPDATE (staged_at, run_id) ON ingest.intake TO ntro_app;
 
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ingest.submitted_documents

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from ntro_dagster.errors import NotFoundError
+import yaml
+
+from ntro_dagster.errors import NotFoundError, UsageError
 
 _PACKAGE = Path(__file__).parent
 
@@ -23,6 +26,32 @@ class BundleNotFoundError(NotFoundError):
     summary = "no runbook goes by that name"
     detail = "there is no runbook {slug!r}; known: {known}"
     mend = "check the spelling, or push the runbook first"
+
+
+class RunbookInvalidError(UsageError):
+    """Values: `slug`, `why`."""
+
+    code = "RUNBOOK_INVALID"
+    summary = "the runbook cannot be read"
+    detail = "runbook {slug}: {why}"
+    mend = "docs/runbooks.md shows what a runbook must hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Frontmatter:
+    """The head of `runbook.md`.
+
+    Attributes:
+        schedule: five cron fields, in `timezone` (IANA name).
+        reads: for each subledger that is filled from documents, the sources of those documents.
+    """
+
+    slug: str
+    name: str
+    version: str
+    schedule: str
+    timezone: str
+    reads: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,19 @@ class Bundle:
         if importlib.util.find_spec(qualified) is None:
             return None
         return importlib.import_module(qualified)
+
+
+def frontmatter(bundle: Bundle) -> Frontmatter:
+    """Raises `RunbookInvalidError`."""
+    text = (bundle.root / "runbook.md").read_text()
+    try:
+        _, head, _ = text.split("---\n", 2)
+        known: dict[str, Any] = yaml.safe_load(head)
+        reads = {str(name): tuple(map(str, sources)) for name, sources in known.pop("reads", {}).items()}
+        words = {name: str(known[name]) for name in Frontmatter.__dataclass_fields__ if name != "reads"}
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise RunbookInvalidError(slug=bundle.slug, why=f"runbook.md has no proper frontmatter ({error})") from None
+    return Frontmatter(**words, reads=reads)
 
 
 def _home() -> Path:

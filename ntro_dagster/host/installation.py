@@ -22,7 +22,7 @@ from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.platforms.postgres.roles import provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.tenant.entities import bring_up_to_date
+from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
 
 POSTGRES_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 300, 500
@@ -207,8 +207,7 @@ class Installation:
 
     def reload_locations(self) -> None:
         """Have a running webserver see a new tenant. The daemon sees it by itself within a minute."""
-        if any(process.name == "webserver" and process.state == "RUNNING" for process in self.supervisor.status()):
-            reload_workspace(self.addresses.dagster)
+        reload_workspace(self.addresses.dagster)
 
     # -- processes
 

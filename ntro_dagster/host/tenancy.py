@@ -20,7 +20,8 @@ from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
-from ntro_dagster.tenant.entities import Entity, bring_up_to_date, close_entity, create_entities
+from ntro_dagster.tenant.deployment import bring_up_to_date
+from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
 from ntro_dagster.workspace.registry import DataPlatform, Tenant, TenantExistsError, check_entity_slug
 
 

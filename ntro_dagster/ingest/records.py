@@ -28,13 +28,14 @@ class SubmittedRecord:
         return f"doc:{self.document_id}#L{self.line}"
 
 
-async def documents_to_stage(database: TenantDatabase, *, entity_id: uuid.UUID, period: str) -> list[uuid.UUID]:
-    """Documents of the partition that no run has staged yet; all of them where there is none, for a run that someone
-    asked for.
+async def documents_to_stage(database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, period: str) -> list[uuid.UUID]:
+    """Documents of the partition that no run has staged for the subledger yet; all of them where there is none, for a run
+    that someone asked for.
     """
     rows = await database.fetch(
-        "SELECT document_id, staged_at IS NULL AS waiting FROM ingest.intake WHERE entity_id = %s AND period = %s ORDER BY 1",
-        [entity_id, period],
+        "SELECT document_id, staged_at IS NULL AS waiting FROM ingest.intake "
+        "WHERE subledger = %s AND entity_id = %s AND period = %s ORDER BY 1",
+        [subledger, entity_id, period],
     )
     waiting = [row["document_id"] for row in rows if row["waiting"]]
     return waiting or [row["document_id"] for row in rows]
@@ -72,21 +73,21 @@ async def records_without_row(
 
 
 async def mark_staged(
-    database: TenantDatabase, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID], run_id: uuid.UUID
+    database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID], run_id: uuid.UUID
 ) -> None:
     """Part of the staging transaction: either rows and note are there, or neither."""
     await database.execute(
         "UPDATE ingest.intake SET staged_at = now(), run_id = %s "
-        "WHERE entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
-        [run_id, entity_id, list(documents)],
+        "WHERE subledger = %s AND entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
+        [run_id, subledger, entity_id, list(documents)],
     )
 
 
 async def record_counts(database: TenantDatabase, *, entity_id: uuid.UUID, period: str) -> dict[str, Any]:
     """How many documents and records the partition has."""
     found = await database.fetch_one(
-        "SELECT count(*) AS documents, coalesce(sum(records), 0)::bigint AS records FROM ingest.intake "
-        "WHERE entity_id = %s AND period = %s",
+        "SELECT count(*) AS documents, coalesce(sum(records), 0)::bigint AS records FROM "
+        "(SELECT DISTINCT document_id, records FROM ingest.intake WHERE entity_id = %s AND period = %s) d",
         [entity_id, period],
     )
     return found or {"documents": 0, "records": 0}

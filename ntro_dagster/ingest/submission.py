@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,6 +70,13 @@ class EntityMissingError(UsageError):
     mend = "say it with --entity"
 
 
+class SourceUnknownError(UsageError):
+    code = "SOURCE_UNKNOWN"
+    summary = "no runbook reads documents of this source"
+    detail = "no runbook reads documents of source {source!r}; these are read: {known}"
+    mend = "name one of them with --source, or deploy a runbook that reads it"
+
+
 class KnownEntity(Protocol):
     """What a submission needs to know of an entity."""
 
@@ -86,11 +93,12 @@ Resolve = Callable[[Iterable[str]], Awaitable[Mapping[str, KnownEntity]]]
 
 
 def period_of(path: Path) -> str | None:
-    """The month that a folder of the path is named for; None where none is, or where two folders disagree.
+    """The month that a folder of the path, or the file, is named for and nothing else; None where none is, or two disagree.
 
-    A file's own name is no evidence: `spend-2011-12.csv` may be December or a financial year.
+    A month within a longer name is no evidence: `spend-2011-12.csv` may be December or a financial year.
     """
-    named = {part for part in path.absolute().parent.parts if _MONTH.fullmatch(part)}
+    parts = path.absolute().with_suffix("").parts
+    named = {part for part in parts if _MONTH.fullmatch(part)}
     return named.pop() if len(named) == 1 else None
 
 
@@ -114,7 +122,7 @@ async def submit(
 
     Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `PeriodInvalidError`, `PeriodOutOfRangeError`,
         `DocumentFiledElsewhereError`, `EntitiesUnknownError`, `EntityMissingError`, `EntityClosedError`,
-        `DocumentNamesOthersError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
+        `DocumentNamesOthersError`, `SourceUnknownError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
     """
     named = period or period_of(path)
     if named is None:
@@ -124,9 +132,10 @@ async def submit(
         known = await _known(database, incoming)
         if known is not None:
             return _duplicate(known, path.name, period, entity)
+        readers = await _readers(database, source)
         document = open_return(incoming.path, name=path.name)
         owners = await _owners(document, entity, resolve)
-        submission = _Submission(incoming, document, entity, owners, period, source, submitted_by)
+        submission = _Submission(incoming, document, entity, owners, period, source, readers, submitted_by)
         try:
             async with database.transaction(Actor(submitted_by, "person")):
                 outcome = await submission.write(database)
@@ -142,11 +151,20 @@ async def submit(
 
 async def _known(database: TenantDatabase, incoming: Incoming) -> dict[str, Any] | None:
     return await database.fetch_one(
-        "SELECT d.id, d.name, d.period, d.records, array_agg(e.slug ORDER BY e.slug) AS entities "
+        "SELECT d.id, d.name, d.period, d.records, array_agg(DISTINCT e.slug ORDER BY e.slug) AS entities "
         "FROM ingest.submitted_documents d LEFT JOIN ingest.intake i ON i.document_id = d.id "
         "LEFT JOIN system.entities e ON e.id = i.entity_id WHERE d.sha256 = %s GROUP BY d.id",
         [bytes.fromhex(incoming.sha256)],
     )
+
+
+async def _readers(database: TenantDatabase, source: str) -> list[str]:
+    """The subledgers that are read from documents of this source."""
+    found = await database.fetch("SELECT source, subledger FROM ingest.readers ORDER BY 1, 2")
+    readers = [row["subledger"] for row in found if row["source"] == source]
+    if not readers:
+        raise SourceUnknownError(source=source, known=", ".join(sorted({row["source"] for row in found})) or "none")
+    return readers
 
 
 def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEntity | None) -> IngestOutcome:
@@ -199,6 +217,7 @@ class _Submission:
     owners: Mapping[str, KnownEntity]
     period: str
     source: str
+    readers: Sequence[str]
     submitted_by: str
 
     @property
@@ -219,8 +238,13 @@ class _Submission:
         homeless = rows_of.pop(None, 0)
         await database.copy_in(
             sql.Identifier("ingest", "intake"),
-            ("document_id", "entity_id", "period", "records"),
-            ([self.id, entity.id, self.period, rows] for entity, rows in rows_of.items() if entity),
+            ("document_id", "entity_id", "subledger", "period", "records"),
+            (
+                [self.id, entity.id, subledger, self.period, rows]
+                for entity, rows in rows_of.items()
+                if entity
+                for subledger in self.readers
+            ),
         )
         found = self.document.record_count
         return IngestOutcome(

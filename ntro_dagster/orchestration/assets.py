@@ -1,12 +1,12 @@
 """The assets of a month-end: documents -> records -> subledgers -> decisions -> journals -> trial balance.
 
-An author writes the middle one, with `@subledger_asset`; the others are the same for everyone and made here. Assets return
+Authors write those in the middle, with `@subledger_asset`; the others are the same for everyone and made here. Assets return
 counts and a salted fingerprint, never a value.
 """
 
 # No `from __future__ import annotations`: Dagster inspects the annotation of `context`.
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dagster import (
@@ -31,6 +31,7 @@ from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
+from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.review import apply_signals
 from ntro_dagster.subledger.staging import Payload
 
@@ -73,6 +74,14 @@ def decisions_key(subledger: str) -> AssetKey:
     return AssetKey([bound_tenant(), "review", f"{subledger}_decisions"])
 
 
+def journals_key() -> AssetKey:
+    return ledger_key("journals")
+
+
+def trial_balance_key() -> AssetKey:
+    return ledger_key("trial_balance")
+
+
 async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
     """Rows of every status, 0 included: Dagster shows the latest value of each, so one left out would seem to stay."""
     lifecycle = handle.kind.model.lifecycle
@@ -80,9 +89,11 @@ async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
     return statuses | await handle.counts(period=period)
 
 
-def _show(context: AssetExecutionContext, ledger: SubledgerAsset, counts: Mapping[str, int]) -> None:
+async def _show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
     """Let the subledger's own page tell how its rows stand now, not how they stood when they were staged."""
-    context.log_event(AssetObservation(ledger.key, partition=context.partition_key, metadata=counts))
+    counts = await _counts(handle, run.period)
+    context.log_event(AssetObservation(ledger_key(handle.kind.name), partition=context.partition_key, metadata=counts))
+    return counts
 
 
 def subledger_asset(name: str, owner_runbook: str | None = None) -> Callable[[Author], SubledgerAsset]:
@@ -121,6 +132,17 @@ def records_asset() -> AssetsDefinition:
     return submitted_records
 
 
+def ledger_spec(name: str) -> AssetSpec:
+    """A subledger that no runbook at hand fills."""
+    return AssetSpec(
+        ledger_key(name),
+        group_name="subledgers",
+        kinds={"postgres"},
+        partitions_def=partitions_of(bound_tenant()),
+        description="Typed rows, put there by whoever proposes them.",
+    )
+
+
 def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
     """The subledger's own asset: the author's payloads, staged."""
 
@@ -140,6 +162,7 @@ def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
 
 async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult[None]:
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
+    run = replace(run, subledger=ledger.name)
     handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
     documents = await run.documents()
     async with run.database.transaction(Actor.run(run.run_id)):
@@ -147,7 +170,7 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
         lost = await records_without_row(run.database, ledger.name, entity_id=run.entity.id, documents=documents)
         if lost:
             raise RecordsLostError(records=lost)
-        await mark_staged(run.database, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
+        await mark_staged(run.database, ledger.name, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
     return MaterializeResult(
         metadata={
             **await _counts(handle, run.period),
@@ -159,10 +182,10 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
     )
 
 
-def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
+def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
     @asset(
-        key=decisions_key(ledger.name),
-        deps=[ledger.key],
+        key=decisions_key(kind.name),
+        deps=[ledger_key(kind.name)],
         partitions_def=partitions_of(bound_tenant()),
         group_name="review",
         kinds={"postgres"},
@@ -170,10 +193,9 @@ def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
     )
     def decisions(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
-            handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
+            handle = run.open(kind.name, owner_runbook=kind.owner_runbook)
             applied = await apply_signals(handle, period=run.period)
-            counts = await _counts(handle, run.period)
-            _show(context, ledger, counts)
+            counts = await _show(context, run, handle)
             return MaterializeResult(
                 metadata={
                     "signals": applied.signals,
@@ -189,10 +211,10 @@ def decisions_asset(ledger: SubledgerAsset) -> AssetsDefinition:
     return decisions
 
 
-def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
+def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
     @asset(
-        key=ledger_key("journals"),
-        deps=[decisions_key(ledger.name) for ledger in ledgers],
+        key=journals_key(),
+        deps=[decisions_key(kind.name) for kind in kinds],
         partitions_def=partitions_of(bound_tenant()),
         group_name="general_ledger",
         kinds={"postgres"},
@@ -201,10 +223,12 @@ def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
     def journals(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
-            for ledger in ledgers:
-                handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
-                posted += (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
-                _show(context, ledger, await _counts(handle, run.period))
+            for kind in kinds:
+                handle = run.open(kind.name, owner_runbook=kind.owner_runbook)
+                rows = (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
+                if rows:
+                    await _show(context, run, handle)
+                posted += rows
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],
@@ -217,12 +241,12 @@ def journals_asset(ledgers: Sequence[SubledgerAsset]) -> AssetsDefinition:
 
 
 def trial_balance_asset() -> AssetsDefinition:
-    key = ledger_key("trial_balance")
+    key = trial_balance_key()
     balances = AssetCheckSpec("balances", asset=key, blocking=True, description="Debits equal credits, per currency.")
 
     @asset(
         key=key,
-        deps=[ledger_key("journals")],
+        deps=[journals_key()],
         partitions_def=partitions_of(bound_tenant()),
         group_name="general_ledger",
         kinds={"postgres"},

@@ -49,6 +49,7 @@ class RunbookContext:
         tenant: slug.
         period: `YYYY-MM`.
         run_id: the Dagster run's id, written on every row that the run touches.
+        subledger: the one that this step fills; None where it fills none.
     """
 
     salt_variable: ClassVar[str] = "NTRO_SALT"
@@ -59,7 +60,8 @@ class RunbookContext:
     run_id: UUID
     database: TenantDatabase
     reader: TenantDatabase
-    _documents: list[UUID] = field(default_factory=list)
+    subledger: str | None = None
+    _documents: dict[str, tuple[UUID, ...]] = field(default_factory=dict)
 
     @property
     def salt(self) -> bytes:
@@ -77,10 +79,13 @@ class RunbookContext:
         )
 
     async def documents(self) -> tuple[UUID, ...]:
-        """Ids of the documents to stage: the same each time this run asks, whatever comes in meanwhile."""
-        if not self._documents:
-            self._documents.extend(await documents_to_stage(self.reader, entity_id=self.entity.id, period=self.period))
-        return tuple(self._documents)
+        """Ids of the documents to stage: the same each time this step asks, whatever comes in meanwhile."""
+        if self.subledger is None:
+            return ()
+        if self.subledger not in self._documents:
+            found = await documents_to_stage(self.reader, self.subledger, entity_id=self.entity.id, period=self.period)
+            self._documents[self.subledger] = tuple(found)
+        return self._documents[self.subledger]
 
     async def records(self) -> AsyncIterator[SubmittedRecord]:
         """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""

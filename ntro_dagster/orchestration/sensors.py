@@ -1,4 +1,4 @@
-"""The four sensors of a runbook: new documents, decisions, approved rows, finished months each start a run.
+"""The four kinds of sensors: new documents, decisions, approved rows, finished months each start a run.
 
 Sensors keep no cursor. What to do is read from the tenant's database, what is being done from Dagster, so a run that died is
 simply started again: its partition still has work and no run. The run key carries a generation (how many runs this kind of
@@ -8,7 +8,7 @@ work on the partition has had), because Dagster honours a run key once, for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -28,6 +28,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
+from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
 from ntro_dagster.orchestration.context import at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
@@ -47,13 +48,13 @@ _LOOK_BACK = 12
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def sensor(job: Job, work: Work, selection: Sequence[AssetKey], subledgers: Sequence[str]) -> SensorDefinition:
-    """Starts a run over `selection` for each partition in which `work` waits."""
+def sensor(job: Job, work: Work, subledgers: Sequence[str]) -> SensorDefinition:
+    """Starts a run for each partition in which `work` waits, over the assets that do it."""
 
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall():
             found = asyncio.run(_ask(work, subledgers))
-            requests = list(islice(_requests(context.instance, job.name, work, found, selection), RUNS_PER_TICK))
+            requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
         if requests:
             yield from requests
         else:
@@ -69,6 +70,13 @@ def sensor(job: Job, work: Work, selection: Sequence[AssetKey], subledgers: Sequ
     )
 
 
+_ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
+    Work.INTAKE: lambda subledgers: [records_key(), *map(ledger_key, subledgers)],
+    Work.REVIEW: lambda subledgers: [*map(decisions_key, subledgers)],
+    Work.POSTING: lambda _: [journals_key()],
+    Work.CLOSE: lambda _: [trial_balance_key()],
+}
+
 _WHY = {
     Work.INTAKE: "New documents: reads their records into the subledger.",
     Work.REVIEW: "Filed decisions: applies them to the rows.",
@@ -82,9 +90,7 @@ async def _ask(work: Work, subledgers: Sequence[str]) -> list[Waiting]:
         return await waiting(database, work, subledgers)
 
 
-def _requests(
-    instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting], selection: Sequence[AssetKey]
-) -> Iterator[RunRequest]:
+def _requests(instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting]) -> Iterator[RunRequest]:
     if not found:
         return
     busy = _busy(instance)
@@ -99,7 +105,7 @@ def _requests(
         yield RunRequest(
             run_key=f"{work}:{key}:{instance.get_runs_count(past)}",
             partition_key=key,
-            asset_selection=list(selection),
+            asset_selection=_ASSETS[work](partition.subledgers),
             tags={WORK_TAG: work.value, **unit(bound_tenant(), str(key))},
         )
 

@@ -28,44 +28,50 @@ class Work(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A partition with work to do."""
+    """A partition with work to do, and the subledgers in which it waits."""
 
     entity: str
     period: str
+    subledgers: tuple[str, ...]
 
 
 async def waiting(database: TenantDatabase, work: Work, subledgers: Sequence[str]) -> list[Waiting]:
     """Partitions in which `work` waits, oldest month first."""
     rows = await database.fetch(_QUESTIONS[work](subledgers), {"subledgers": list(subledgers), "limit": LIMIT})
-    return [Waiting(row["slug"], row["period"]) for row in rows]
+    return [Waiting(row["slug"], row["period"], tuple(row["subledgers"])) for row in rows]
 
 
 _INTAKE = sql.SQL("""
-    SELECT DISTINCT e.slug, i.period FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id
-     WHERE i.staged_at IS NULL AND e.status = 'ACTIVE' ORDER BY i.period, e.slug LIMIT %(limit)s""")
+    SELECT e.slug, i.period, array_agg(DISTINCT i.subledger) AS subledgers
+      FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id
+     WHERE i.staged_at IS NULL AND i.subledger = ANY(%(subledgers)s) AND e.status = 'ACTIVE'
+     GROUP BY 1, 2 ORDER BY i.period, e.slug LIMIT %(limit)s""")
 
 _REVIEW = sql.SQL("""
-    SELECT DISTINCT e.slug, s.period FROM system.signals s JOIN system.entities e ON e.id = s.entity_id
-     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) ORDER BY s.period, e.slug LIMIT %(limit)s""")
+    SELECT e.slug, s.period, array_agg(DISTINCT s.subledger) AS subledgers
+      FROM system.signals s JOIN system.entities e ON e.id = s.entity_id
+     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) GROUP BY 1, 2 ORDER BY s.period, e.slug LIMIT %(limit)s""")
 
 # Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows.
 _ACTIVE = """
-    SELECT DISTINCT e.slug, a.period FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
+    SELECT e.slug, a.period, array_agg(a.subledger ORDER BY a.subledger) AS subledgers
+      FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
      WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({})
-     ORDER BY a.period, e.slug LIMIT %(limit)s"""
+     GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
-_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period FROM {} WHERE status = 'APPROVED'")
+_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = 'APPROVED'")
 
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
 
 
 def _posting(subledgers: Sequence[str]) -> sql.Composed:
-    approved = [_APPROVED.format(sql.Identifier("ledgers", name)) for name in subledgers]
+    approved = [_APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name)) for name in subledgers]
     return sql.SQL(
-        "SELECT DISTINCT e.slug, t.period FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
-        "WHERE e.status = 'ACTIVE' ORDER BY t.period, e.slug LIMIT %(limit)s"
-    ).format(sql.SQL(" UNION ").join(approved))
+        "SELECT e.slug, t.period, array_agg(t.subledger ORDER BY t.subledger) AS subledgers "
+        "FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
+        "WHERE e.status = 'ACTIVE' GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
+    ).format(sql.SQL(" UNION ALL ").join(approved))
 
 
 def _close(subledgers: Sequence[str]) -> sql.Composed:

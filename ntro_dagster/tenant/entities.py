@@ -12,10 +12,8 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
-from ntro_dagster.subledger.deployment import deploy
 
 _SLUG_LENGTH = 63
 _IDENTIFIER_LENGTH = 63
@@ -111,17 +109,6 @@ def _add_spellings(connection: psycopg.Connection, tenant: str, entity: Entity) 
         ).fetchone()
         if holder and holder[0] != entity.id:
             raise SpellingTakenError(tenant=tenant, name=name, slug=holder[1])
-
-
-def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
-    """Migrations, row types and views of this release. Running it again changes nothing.
-
-    Raises: what `deploy` raises.
-    """
-    applied = deploy(owner_dsn, *bundles)
-    if applied:
-        with psycopg.connect(owner_dsn) as connection:
-            refresh_views(connection)
 
 
 def refresh_views(connection: psycopg.Connection, ids: Sequence[UUID] | None = None) -> None:

@@ -63,7 +63,7 @@ def test_schedule(closed: Closed, page: Page) -> None:
 
 def test_automation(closed: Closed, page: Page) -> None:
     page.open(f"{closed.site.url}/automation")
-    page.until_it_shows("expense_processor_intake", "expense_processor_close", "Standard sensor", "08:00 AM GMT")
+    page.until_it_shows("expense_processor_intake", "month_end_close", "Standard sensor", "08:00 AM GMT")
     page.picture("automation")
 
 

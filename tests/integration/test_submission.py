@@ -8,20 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles import Bundle, platform_bundle, runbook_bundle
 from ntro_dagster.errors import NtroError
 from ntro_dagster.ingest.outcome import IngestOutcome, IngestStatus
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
-from ntro_dagster.subledger.deployment import deploy
+from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, create_entities, entities_by_spelling
 
 QUAY = Entity(uuid.uuid4(), "quay", "Quay Limited", "GBP")
 PIER = Entity(uuid.uuid4(), "pier", "Pier Limited", "GBP")
 TWO_BODIES = "Entity,Date,Supplier,Amount\nQuay Limited,01/10/2026,A Ltd,10.00\nPIER LIMITED,02/10/2026,B Ltd,20.00\n"
 NO_BODY = "Date,Supplier,Amount\n01/10/2026,A Ltd,10.00\n02/10/2026,B Ltd,20.00\n"
+
+
+LATE_RUNBOOK = """---
+slug: late
+name: Late
+version: 1.0.0
+schedule: "0 8 5 * *"
+timezone: Europe/London
+reads:
+  journal_proposals: [spend-return]
+---
+"""
 
 
 class Desk:
@@ -32,7 +44,13 @@ class Desk:
         self.store = DocumentStore(directory / "store")
 
     def file(
-        self, text: str, *, name: str = "return.csv", entity: Entity | None = None, period: str = "2026-10"
+        self,
+        text: str,
+        *,
+        name: str = "return.csv",
+        entity: Entity | None = None,
+        period: str = "2026-10",
+        source: str = "spend-return",
     ) -> IngestOutcome:
         path = self.directory / name
         path.write_text(text)
@@ -44,7 +62,14 @@ class Desk:
                     return await entities_by_spelling(database, names)
 
                 return await submit(
-                    database, self.store, path, resolve=resolve, submitted_by="user:paula", entity=entity, period=period
+                    database,
+                    self.store,
+                    path,
+                    resolve=resolve,
+                    submitted_by="user:paula",
+                    entity=entity,
+                    period=period,
+                    source=source,
                 )
 
         return asyncio.run(run())
@@ -65,7 +90,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tenant_credentials: DatabaseCredentials, tmp_path: Path) -> Desk:
-    deploy(tenant_credentials.owner, platform_bundle())
+    bring_up_to_date(tenant_credentials.owner, platform_bundle(), runbook_bundle("expense-processor"))
     create_entities(tenant_credentials.owner, "acme", [QUAY, PIER])
     return Desk(tenant_credentials, tmp_path)
 
@@ -130,3 +155,24 @@ def test_two_entities_never_share_a_spelling(tenant_credentials: DatabaseCredent
     with pytest.raises(NtroError) as caught:
         create_entities(tenant_credentials.owner, "acme", [Entity(uuid.uuid4(), "other", name, "GBP")])
     assert caught.value.code == "SPELLING_TAKEN"
+
+
+def test_a_source_that_no_runbook_reads_is_refused(desk: Desk) -> None:
+    with pytest.raises(NtroError) as caught:
+        desk.file(TWO_BODIES, source="weather-report")
+    assert caught.value.code == "SOURCE_UNKNOWN"
+    assert "spend-return" in caught.value.explain()
+    assert desk.holds() == (0, 0, 0, 0)
+
+
+def test_a_runbook_that_comes_later_reads_what_was_filed_before(
+    desk: Desk, tenant_credentials: DatabaseCredentials, tmp_path: Path
+) -> None:
+    desk.file(TWO_BODIES)
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "runbook.md").write_text(LATE_RUNBOOK)
+    for _ in range(2):
+        bring_up_to_date(tenant_credentials.owner, Bundle("late", tmp_path / "late"))
+        assert desk.count("intake") == 4
+    desk.file(NO_BODY, entity=QUAY, name="more.csv")
+    assert desk.count("intake") == 6

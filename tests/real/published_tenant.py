@@ -24,7 +24,7 @@ from ntro_dagster.orchestration.assets import SubledgerAsset, stage
 from ntro_dagster.orchestration.context import EntityRef, RunbookContext
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
-from ntro_dagster.subledger.deployment import deploy
+from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, create_entities, entities_by_spelling, slug_of
 
 RUNBOOK = runbook_bundle("expense-processor")
@@ -87,7 +87,7 @@ class MonthEnd:
     refused: dict[Return, DocumentRefusedError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        deploy(self.credentials.owner, platform_bundle(), RUNBOOK)
+        bring_up_to_date(self.credentials.owner, platform_bundle(), RUNBOOK)
         with psycopg.connect(self.credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
             owner.cursor().executemany(
                 "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING",

@@ -2,8 +2,7 @@
 
 import pytest
 
-from ntro_dagster.bundles import BundleNotFoundError, platform_bundle, runbook_bundle, runbook_bundles
-from ntro_dagster.orchestration.runbook import frontmatter
+from ntro_dagster.bundles import BundleNotFoundError, frontmatter, platform_bundle, runbook_bundle, runbook_bundles
 from ntro_dagster.subledger.registry import load_types, subledger_types
 
 

@@ -11,7 +11,7 @@ from dagster import AssetKey, AssetSpec, Definitions, MultiPartitionsDefinition,
 from syrupy.assertion import SnapshotAssertion
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
-from ntro_dagster.orchestration.runbook import runbook_definitions
+from ntro_dagster.orchestration.month_end import tenant_definitions
 from ntro_dagster.subledger.registry import load_types
 
 
@@ -20,7 +20,7 @@ def definitions(monkeypatch: pytest.MonkeyPatch) -> Definitions:
     """As `ntro_dagster.tenant.definitions` puts them together, for a tenant called acme."""
     monkeypatch.setenv("NTRO_TENANT", "acme")
     load_types(platform_bundle(), *runbook_bundles())
-    return Definitions.merge(*(runbook_definitions(bundle) for bundle in runbook_bundles()))
+    return tenant_definitions(*runbook_bundles())
 
 
 def _paths(keys: Iterable[AssetKey]) -> list[str]:

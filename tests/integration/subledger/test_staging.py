@@ -88,7 +88,7 @@ INVALID: list[tuple[dict[str, Any], tuple[str, str | None]]] = [
     ({"amount_gross": "NaN"}, ("INVALID_FINITE_NUMBER", "amount_gross")),
     ({"amount_gross": Decimal("sNaN")}, ("INVALID_FINITE_NUMBER", "amount_gross")),
     ({"amount_gross": "Infinity"}, ("INVALID_FINITE_NUMBER", "amount_gross")),
-    ({"amount_gross": math.inf}, ("INVALID_FINITE_NUMBER", "amount_gross")),
+    ({"amount_gross": math.inf}, ("INVALID_FLOAT_AS_MONEY", "amount_gross")),
     ({"amount_gross": -5}, ("INVALID_AMOUNT_NOT_POSITIVE", None)),
     ({"vat_amount": 121}, ("INVALID_VAT_OUT_OF_RANGE", None)),
     ({"currency": "pounds"}, ("INVALID_STRING_PATTERN_MISMATCH", "currency")),
@@ -107,7 +107,8 @@ INVALID: list[tuple[dict[str, Any], tuple[str, str | None]]] = [
     ({"line_items": [{"text": "\udfff"}]}, ("TEXT_NOT_STORABLE", "line_items")),
     ({"line_items": [{"price": math.inf}]}, ("TEXT_NOT_STORABLE", "line_items")),
     ({"line_items": [{"price": 10**5000}]}, ("TEXT_NOT_STORABLE", "line_items")),
-    ({"amount_gross": 10**5000}, ("INVALID_DECIMAL_MAX_DIGITS", "amount_gross")),
+    ({"amount_gross": 10**40}, ("INVALID_DECIMAL_MAX_DIGITS", "amount_gross")),
+    ({"amount_gross": 10**5000}, ("INVALID_FINITE_NUMBER", "amount_gross")),
     ({"notes": {"a": [1, {"b\0": "c"}]}}, ("INVALID_STRING_TYPE", "notes")),
 ]
 

@@ -75,6 +75,9 @@ def test_a_missing_source_is_named(store: DocumentStore, tmp_path: Path) -> None
         ("/in/2011-12-returns/x.csv", None),
         ("/in/2026-10/payments-2026-09.csv", "2026-10"),
         ("/in/2026-13/return.csv", None),
+        ("/in/2026-10.csv", "2026-10"),
+        ("/in/2026-09/2026-10.csv", None),
+        ("/in/2026-10.csv.gz", None),
         ("/in/return.csv", None),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest
 from dagster._core.test_utils import create_run_for_test
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG
@@ -12,7 +12,7 @@ from ntro_dagster.orchestration import sensors
 from ntro_dagster.orchestration.work import Waiting, Work
 
 JOB = "expense_processor"
-WAITS = Waiting("spv-1", "2026-10")
+WAITS = Waiting("spv-1", "2026-10", ("expenses",))
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def past_run(instance: DagsterInstance, status: DagsterRunStatus, work: Work = W
 
 
 def requests(instance: DagsterInstance, *waiting: Waiting) -> list[RunRequest]:
-    return list(sensors._requests(instance, JOB, Work.POSTING, waiting or [WAITS], [AssetKey(["acme", "ledgers", "journals"])]))
+    return list(sensors._requests(instance, JOB, Work.POSTING, waiting or [WAITS]))
 
 
 def test_work_without_a_run_gets_one(instance: DagsterInstance) -> None:
@@ -82,5 +82,19 @@ def test_the_rest_ends(instance: DagsterInstance) -> None:
 
 def test_every_partition_is_asked_by_itself(instance: DagsterInstance) -> None:
     past_run(instance, DagsterRunStatus.STARTED)
-    found = requests(instance, WAITS, Waiting("spv-2", "2026-10"), Waiting("spv-1", "2026-09"))
+    found = requests(instance, WAITS, Waiting("spv-2", "2026-10", ("expenses",)), Waiting("spv-1", "2026-09", ("expenses",)))
     assert [request.partition_key for request in found] == ["spv-2|2026-10", "spv-1|2026-09"]
+
+
+@pytest.mark.parametrize(
+    ("work", "assets"),
+    [
+        (Work.INTAKE, ["ingest/submitted_records", "ledgers/expenses"]),
+        (Work.REVIEW, ["review/expenses_decisions"]),
+        (Work.POSTING, ["ledgers/journals"]),
+        (Work.CLOSE, ["ledgers/trial_balance"]),
+    ],
+)
+def test_a_run_does_only_what_waits(instance: DagsterInstance, work: Work, assets: list[str]) -> None:
+    (request,) = sensors._requests(instance, JOB, work, [WAITS])
+    assert [key.to_user_string() for key in request.asset_selection or []] == [f"acme/{asset}" for asset in assets]
