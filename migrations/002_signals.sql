@@ -45,6 +45,18 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Applied means that every row of it has its outcome.
+CREATE FUNCTION system.check_signal_decided() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM system.signal_rows WHERE signal_id = NEW.id AND outcome IS NULL) THEN
+        PERFORM system.refuse('SIGNAL_NOT_DECIDED', format('signal %s has rows without an outcome', NEW.id));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER decided AFTER UPDATE ON system.signals
+    FOR EACH ROW WHEN (NEW.applied_at IS NOT NULL) EXECUTE FUNCTION system.check_signal_decided();
+
 CREATE TRIGGER applied_once AFTER UPDATE ON system.signals
     FOR EACH ROW WHEN (OLD.applied_at IS NOT NULL) EXECUTE FUNCTION system.refuse_signal_change('SIGNAL_ALREADY_APPLIED');
 CREATE TRIGGER decided_once AFTER UPDATE ON system.signal_rows

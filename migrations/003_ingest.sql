@@ -11,7 +11,8 @@ CREATE TABLE ingest.submitted_documents (
     records       BIGINT NOT NULL,
     findings      JSONB NOT NULL DEFAULT '[]',
     submitted_by  TEXT NOT NULL,
-    submitted_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+    submitted_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    txid          XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
 CREATE TABLE ingest.submitted_records (
@@ -49,10 +50,27 @@ CREATE INDEX intake_waiting_idx ON ingest.intake (subledger, entity_id, period) 
 CREATE INDEX intake_partition_idx ON ingest.intake (entity_id, period);
 
 GRANT SELECT ON ALL TABLES IN SCHEMA ingest TO ntro_app, ntro_desk, ntro_auditor;
-GRANT INSERT ON ingest.submitted_documents, ingest.submitted_records, ingest.intake TO ntro_app;
+-- Without `submitted_at` and `txid`: when a document came in is not for the writer to say.
+GRANT INSERT (id, sha256, name, bytes, source, period, layout, records, findings, submitted_by)
+    ON ingest.submitted_documents TO ntro_app;
+GRANT INSERT ON ingest.submitted_records TO ntro_app;
+GRANT INSERT (document_id, entity_id, subledger, period, records) ON ingest.intake TO ntro_app;
 GRANT UPDATE (staged_at, run_id) ON ingest.intake TO ntro_app;
 
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ingest.submitted_documents
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('DOCUMENTS_ARE_IMMUTABLE');
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ingest.submitted_records
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('DOCUMENTS_ARE_IMMUTABLE');
+
+-- A document's records come with it, in one transaction: nobody adds a line to it later.
+CREATE FUNCTION ingest.check_new_records() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM ingest.submitted_documents d WHERE d.id IN (SELECT document_id FROM new_rows)
+                AND d.txid <> pg_current_xact_id()) THEN
+        PERFORM system.refuse('DOCUMENTS_ARE_IMMUTABLE', 'records added to a document of an earlier transaction');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sealed AFTER INSERT ON ingest.submitted_records REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION ingest.check_new_records();

@@ -116,9 +116,8 @@ BEGIN
         posting := format($sql$
             SELECT system.refuse('POSTED_WITHOUT_JOURNAL', format('row %%s', NEW.id)) FROM new_rows NEW
              WHERE NEW.status = %L AND NOT coalesce((
-                   SELECT bool_or(l.row_id = NEW.id AND j.entity_id = NEW.entity_id AND j.period = NEW.period)
-                     FROM (SELECT * FROM ledgers.journals WHERE external_id = NEW.posted_journal_ref OFFSET 0) j
-                     JOIN ledgers.journal_lines l ON l.journal_id = j.id), FALSE)$sql$, posted);
+                   SELECT j.row_id = NEW.id AND j.entity_id = NEW.entity_id AND j.period = NEW.period
+                     FROM ledgers.journals j WHERE j.external_id = NEW.posted_journal_ref OFFSET 0), FALSE)$sql$, posted);
     END IF;
 
     unsigned := format($sql$

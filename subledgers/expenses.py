@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
@@ -31,6 +31,7 @@ class ExpenseRow(Row):
         "notes",
         "category",
     )
+    accounts: ClassVar[tuple[str, ...]] = ("category",)
 
     event_id: UUID | None = None
     vendor: str | None = None
@@ -44,9 +45,6 @@ class ExpenseRow(Row):
     category: str | None = None
     category_source: str | None = None
     confidence: Annotated[Decimal, Field(ge=0, le=1, max_digits=5, decimal_places=4)] | None = None
-    approved_at: datetime | None = None
-    posted_to_gl: bool = False
-    posted_journal_ref: str | None = None
 
     @model_validator(mode="after")
     def _amounts_make_sense(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Self
 
@@ -31,14 +31,12 @@ class JournalProposalRow(Row):
 
     required: ClassVar[tuple[str, ...]] = ("lines",)
     editable: ClassVar[tuple[str, ...]] = ("description", "posting_date", "currency", "lines")
+    accounts: ClassVar[tuple[str, ...]] = ("lines[].account_code",)
 
     description: str | None = None
     posting_date: date | None = None
     currency: CurrencyCode | None = None
     lines: list[dict[str, Any]] = Field(default_factory=list)
-    approved_at: datetime | None = None
-    posted_to_gl: bool = False
-    posted_journal_ref: str | None = None
 
     @model_validator(mode="after")
     def _lines_make_a_journal(self) -> Self:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
 from typing import Any
 
 from psycopg import sql
@@ -141,13 +140,13 @@ async def _write(handle: SubledgerHandle, period: str, journals: Sequence[Journa
     database = handle.database
     await database.execute(
         "CREATE TEMPORARY TABLE new_journals (id uuid, row_id uuid, external_id text, posting_date date, "
-        "description text, currency text, total numeric) ON COMMIT DROP"
+        "description text, currency text) ON COMMIT DROP"
     )
     await database.execute("CREATE TEMPORARY TABLE new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP")
     await database.copy_in(
         sql.Identifier("pg_temp", "new_journals"),
-        ("id", "row_id", "external_id", "posting_date", "description", "currency", "total"),
-        ([_id(j), j.row_id, j.external_id, j.posting_date, j.description, j.currency, _total(j)] for j in journals),
+        ("id", "row_id", "external_id", "posting_date", "description", "currency"),
+        ([_id(j), j.row_id, j.external_id, j.posting_date, j.description, j.currency] for j in journals),
     )
     await database.copy_in(
         sql.Identifier("pg_temp", "new_lines"),
@@ -174,11 +173,16 @@ async def _write(handle: SubledgerHandle, period: str, journals: Sequence[Journa
         await _refuse_conflicts(handle, period)
 
 
+_LINES = "SELECT array_agg((account_code, party, debit, credit)::text ORDER BY line_no) FROM"
+
+
 async def _refuse_conflicts(handle: SubledgerHandle, period: str) -> None:
     conflicts = await handle.database.fetch_one(
         "SELECT count(*) AS conflicts FROM new_journals n JOIN ledgers.journals j USING (external_id) "
-        "WHERE (j.entity_id, j.period, j.posting_date, j.currency) IS DISTINCT FROM (%s, %s, n.posting_date, n.currency) "
-        "OR n.total <> (SELECT sum(debit) FROM ledgers.journal_lines WHERE journal_id = j.id)",
+        "WHERE (j.row_id, j.entity_id, j.period, j.posting_date, j.currency) "
+        "IS DISTINCT FROM (n.row_id, %s, %s, n.posting_date, n.currency) "
+        f"OR ({_LINES} new_lines WHERE journal_id = n.id) "
+        f"IS DISTINCT FROM ({_LINES} ledgers.journal_lines WHERE journal_id = j.id)",
         [handle.entity_id, period],
     )
     if conflicts and conflicts["conflicts"]:
@@ -187,8 +191,3 @@ async def _refuse_conflicts(handle: SubledgerHandle, period: str) -> None:
 
 def _id(journal: JournalProposal) -> uuid.UUID:
     return uuid.uuid5(JOURNAL_NAMESPACE, journal.external_id)
-
-
-def _total(journal: JournalProposal) -> Decimal:
-    with localcontext(EXACT):
-        return sum((line.debit for line in journal.lines), Decimal(0))

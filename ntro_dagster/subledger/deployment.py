@@ -21,10 +21,17 @@ class TableDriftError(UsageError):
     mend = "add a migration that brings the table in line with the type, or correct the type"
 
 
+class ProposalMissingError(UsageError):
+    code = "PROPOSAL_MISSING"
+    summary = "a row type whose rows are posted does not say how"
+    detail = "subledger {name}: its lifecycle leads to {posted}, but it has no propose_for_gl"
+    mend = "give the type a classmethod `propose_for_gl(row)` that returns a BillProposal or a JournalProposal"
+
+
 def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
     """Migrate and attach, as the database's owner. Returns the migrations applied. Running it again changes nothing.
 
-    Raises: `TableDriftError`, and what `migrate` raises.
+    Raises: `TableDriftError`, `ProposalMissingError`, and what `migrate` raises.
     """
     applied = [name for bundle in bundles for name in migrate(owner_dsn, bundle)]
     load_types(*bundles)
@@ -37,6 +44,9 @@ def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
 
 
 def _attach(connection: psycopg.Connection, kind: SubledgerType) -> None:
+    posted = kind.model.lifecycle.posted
+    if posted and not hasattr(kind.model, "propose_for_gl"):
+        raise ProposalMissingError(name=kind.name, posted=posted)
     declared = {column.name: column.type.value for column in table_of(kind).columns}
     found = columns_of(connection, SCHEMA, kind.name)
     if declared != found:

@@ -108,34 +108,36 @@ async def file_signal(
     sources = [source for source in _sources(kind, signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
     table = sql.Identifier("ledgers", kind.name)
-    async with desk.transaction():
-        partitions = await desk.fetch(
-            sql.SQL("SELECT entity_id, period, count(*) AS rows FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 2, 1").format(
-                table, where
-            ),
-            parameters,
-        )
-        filed = [Filed(uuid4(), found["entity_id"], found["period"], found["rows"]) for found in partitions]
-        if dry_run or not filed:
-            return filed
-        async with (await desk.connection()).cursor() as cursor:
-            await cursor.executemany(
-                "INSERT INTO system.signals (id, subledger, entity_id, period, kind, payload, reason, filed_by) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                [
-                    (f.signal_id, kind.name, f.entity_id, f.period, signal, Jsonb(jsonable(values or {})), reason, filed_by)
-                    for f in filed
-                ],
+    if dry_run:
+        return [
+            Filed(uuid4(), found["entity_id"], found["period"], found["rows"])
+            for found in await desk.fetch(
+                sql.SQL("SELECT entity_id, period, count(*) AS rows FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 2, 1").format(
+                    table, where
+                ),
+                parameters,
             )
-        await desk.execute(
-            sql.SQL(
-                "INSERT INTO system.signal_rows (signal_id, row_id, content_digest) "
-                "SELECT s.id, t.id, {digest}(t) FROM (SELECT * FROM {table} WHERE {where}) t "
-                "JOIN unnest(%s::uuid[], %s::uuid[], %s::text[]) AS s (id, entity_id, period) USING (entity_id, period)"
-            ).format(digest=sql.Identifier("ledgers", f"{kind.name}_digest"), table=table, where=where),
-            [*parameters, [f.signal_id for f in filed], [f.entity_id for f in filed], [f.period for f in filed]],
-        )
-    return filed
+        ]
+    # One statement, so that what is counted, what is signed and its digest are of one instant.
+    filed = await desk.fetch(
+        sql.SQL(
+            """WITH chosen AS MATERIALIZED (
+                   SELECT t.id, t.entity_id, t.period, {digest}(t) AS digest FROM (SELECT * FROM {table} WHERE {where}) t
+               ), signals AS (
+                   INSERT INTO system.signals (id, subledger, entity_id, period, kind, payload, reason, filed_by)
+                   SELECT gen_random_uuid(), %s, entity_id, period, %s, %s, %s, %s
+                     FROM (SELECT DISTINCT entity_id, period FROM chosen ORDER BY 2, 1) p
+                   RETURNING id, entity_id, period
+               ), signed AS (
+                   INSERT INTO system.signal_rows (signal_id, row_id, content_digest)
+                   SELECT s.id, c.id, c.digest FROM chosen c JOIN signals s USING (entity_id, period)
+               )
+               SELECT s.id AS signal_id, entity_id, period, count(*) AS rows FROM chosen JOIN signals s USING (entity_id, period)
+                GROUP BY 1, 2, 3 ORDER BY 3, 2"""
+        ).format(digest=sql.Identifier("ledgers", f"{kind.name}_digest"), table=table, where=where),
+        [*parameters, kind.name, signal, Jsonb(jsonable(values or {})), reason, filed_by],
+    )
+    return [Filed(**found) for found in filed]
 
 
 async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
@@ -154,23 +156,15 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
             )
             if locked is None:
                 continue
-            await _weigh(handle, signal)
-            if signal["kind"] in {"edit", "accept"}:
-                await _rewrite(handle, signal)
-            else:
-                await _move(handle, signal)
-            await _record_outcomes(handle, signal)
-            counted = await handle.database.fetch_one(
-                "SELECT count(*) FILTER (WHERE outcome = 'APPLIED') AS applied, "
-                "count(*) FILTER (WHERE outcome = 'REFUSED') AS refused FROM system.signal_rows WHERE signal_id = %s",
-                [signal["id"]],
-            )
-            assert counted is not None  # noqa: S101
+            rewrites = signal["kind"] in {"edit", "accept"}
+            still_invalid = await _stage_rewrite(handle, signal) if rewrites else []
+            decided = await _decide(handle, signal, still_invalid)
+            changed = await (_rewrite if rewrites else _move)(handle, signal)
             await handle.database.execute(
                 "UPDATE system.signals SET applied_at = now(), run_id = %s WHERE id = %s", [handle.task_id, signal["id"]]
             )
-            applied += counted["applied"]
-            refused += counted["refused"]
+            applied += changed
+            refused += decided - changed
     return Applied(len(waiting), applied, refused)
 
 
@@ -181,82 +175,104 @@ def _names(handle: SubledgerHandle) -> dict[str, sql.Composable]:
     }
 
 
-async def _weigh(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
-    """Fills the temporary table `weighed`: the signal's rows, each with the code that refuses it, or none."""
-    await handle.database.execute(
+async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_invalid: Sequence[UUID]) -> int:
+    """Writes the outcome of each row of the signal: APPLIED, or REFUSED and why. Returns how many rows that are."""
+    decided = await handle.database.execute(
         sql.SQL(
-            """CREATE TEMPORARY TABLE weighed ON COMMIT DROP AS
-               SELECT r.row_id, CASE WHEN t.id IS NULL OR t.entity_id <> %(entity)s THEN 'ROW_NOT_FOUND'
-                                     WHEN t.status <> ALL(%(sources)s) THEN 'ILLEGAL_TRANSITION'
-                                     WHEN {digest}(t) <> r.content_digest THEN 'CONTENT_CHANGED'
-                                     WHEN %(approve)s AND t.made_by IS NOT NULL AND system.has_made(t.id, %(by)s)
-                                     THEN 'MAKER_IS_NOT_CHECKER' END AS code
-                 FROM system.signal_rows r LEFT JOIN {table} t ON t.id = r.row_id WHERE r.signal_id = %(signal)s"""
-        ).format(**_names(handle)),
+            """UPDATE system.signal_rows r SET (outcome, code) = (
+                   SELECT CASE WHEN code IS NULL THEN 'APPLIED' ELSE 'REFUSED' END, code FROM (
+                       SELECT CASE WHEN t.status <> ALL(%(sources)s) THEN 'ILLEGAL_TRANSITION'
+                                   WHEN {digest}(t) <> r.content_digest THEN 'CONTENT_CHANGED'
+                                   WHEN %(approve)s AND t.made_by IS NOT NULL AND system.has_made(t.id, %(by)s)
+                                   THEN 'MAKER_IS_NOT_CHECKER'
+                                   WHEN %(approve)s AND {names_unknown_account} THEN 'ACCOUNT_UNKNOWN'
+                                   WHEN t.id = ANY(%(still_invalid)s) THEN 'STILL_INVALID' END AS code) c)
+                 FROM {table} t WHERE r.signal_id = %(signal)s AND t.id = r.row_id AND t.entity_id = %(entity)s"""
+        ).format(names_unknown_account=_names_unknown_account(handle.kind.model), **_names(handle)),
         {
             "entity": handle.entity_id,
             "sources": _sources(handle.kind, signal["kind"]),
             "approve": signal["kind"] == "approve",
             "by": signal["filed_by"],
+            "still_invalid": list(still_invalid),
             "signal": signal["id"],
         },
     )
-    await handle.database.execute("ANALYZE weighed")
-
-
-async def _record_outcomes(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
-    await handle.database.execute(
-        "UPDATE system.signal_rows r SET outcome = CASE WHEN w.code IS NULL THEN 'APPLIED' ELSE 'REFUSED' END, code = w.code "
-        "FROM weighed w WHERE r.signal_id = %s AND r.row_id = w.row_id",
+    return decided + await handle.database.execute(
+        "UPDATE system.signal_rows SET outcome = 'REFUSED', code = 'ROW_NOT_FOUND' WHERE signal_id = %s AND outcome IS NULL",
         [signal["id"]],
     )
-    await handle.database.execute("DROP TABLE weighed")
 
 
-async def _move(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
+def _names_unknown_account(model: type[Row]) -> sql.Composable:
+    """Whether row `t` names an account that could not be posted to: better told to the approver than to the posting run."""
+    unknown = "({}) NOT IN (SELECT code FROM ledgers.accounts WHERE active)"
+    conditions: list[sql.Composable] = [sql.SQL("FALSE")]
+    for path in model.accounts:
+        column, _, key = path.partition("[].")
+        named = sql.Identifier("t", column)
+        if key:
+            exists = "EXISTS (SELECT FROM jsonb_array_elements({}) i WHERE " + unknown.format("i ->> {}") + ")"
+            conditions.append(sql.SQL(exists).format(named, sql.Literal(key)))
+        else:
+            conditions.append(sql.SQL(unknown).format(named))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
+
+
+_APPLIED = sql.SQL("system.signal_rows r WHERE r.signal_id = %(signal)s AND r.outcome = 'APPLIED' AND t.id = r.row_id")
+
+
+async def _move(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
     stamp = sql.SQL(", approved_by = %(by)s, approved_at = now()" if signal["kind"] == "approve" else "")
-    await handle.database.execute(
-        sql.SQL(
-            "UPDATE {table} t SET status = %(to)s, task_id = %(task)s, updated_at = now(){stamp} "
-            "FROM weighed w WHERE t.id = w.row_id AND w.code IS NULL"
-        ).format(stamp=stamp, **_names(handle)),
-        {"to": TARGETS[signal["kind"]], "task": handle.task_id, "by": signal["filed_by"]},
+    return await handle.database.execute(
+        sql.SQL("UPDATE {table} t SET status = %(to)s, task_id = %(task)s, updated_at = now(){stamp} FROM {applied}").format(
+            stamp=stamp, applied=_APPLIED, **_names(handle)
+        ),
+        {"to": TARGETS[signal["kind"]], "task": handle.task_id, "by": signal["filed_by"], "signal": signal["id"]},
     )
 
 
-async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
-    """`edit` and `accept`: the new content is validated here, by the same model that staging uses."""
+async def _stage_rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> list[UUID]:
+    """`edit` and `accept`: the new content is validated here, by the same model that staging uses, and laid into the
+    temporary table `rewrite`. Returns the rows for which it does not stand.
+    """
     names = _names(handle)
-    accept = signal["kind"] == "accept"
-    content = handle.kind.model.content_fields()
     rows = await handle.database.fetch(
-        sql.SQL("SELECT t.* FROM {table} t JOIN weighed w ON w.row_id = t.id WHERE w.code IS NULL").format(**names)
+        sql.SQL("SELECT t.* FROM {table} t JOIN system.signal_rows r ON r.row_id = t.id WHERE r.signal_id = %s").format(**names),
+        [signal["id"]],
     )
-    judged = [(row["id"], _rewritten(handle.kind.model, row, signal["payload"], accept)) for row in rows]
-    await handle.database.execute(
-        "UPDATE weighed SET code = 'STILL_INVALID' WHERE row_id = ANY(%s)", [[row_id for row_id, new in judged if new is None]]
-    )
-    columns = ("id", "validation_errors", *content)
-    stage = sql.Identifier("pg_temp", "rewrite")
+    judged = [(row["id"], _rewritten(handle.kind.model, row, signal["payload"], signal["kind"] == "accept")) for row in rows]
+    columns = ("id", "validation_errors", *handle.kind.model.content_fields())
     await handle.database.execute(
         sql.SQL("CREATE TEMPORARY TABLE rewrite ON COMMIT DROP AS SELECT {} FROM {table} WITH NO DATA").format(
             identifiers(columns), **names
         )
     )
-    await handle.database.copy_in(stage, columns, ([_stored(new, name) for name in columns] for _, new in judged if new))
-    await handle.database.execute(
+    await handle.database.copy_in(_REWRITE, columns, ([_stored(new, name) for name in columns] for _, new in judged if new))
+    return [row_id for row_id, new in judged if new is None]
+
+
+_REWRITE = sql.Identifier("pg_temp", "rewrite")
+
+
+async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
+    changed = await handle.database.execute(
         sql.SQL(
             "UPDATE {table} t SET {assign}, validation_errors = s.validation_errors, made_by = %(by)s, task_id = %(task)s, "
-            "updated_at = now(){status} FROM {stage} s WHERE t.id = s.id"
+            "updated_at = now(){status} FROM {stage} s, {applied} AND s.id = t.id"
         ).format(
-            assign=sql.SQL(", ").join(sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in content),
-            stage=stage,
-            status=sql.SQL(", status = 'PENDING'" if accept else ""),
-            **names,
+            assign=sql.SQL(", ").join(
+                sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in handle.kind.model.content_fields()
+            ),
+            stage=_REWRITE,
+            status=sql.SQL(", status = 'PENDING'" if signal["kind"] == "accept" else ""),
+            applied=_APPLIED,
+            **_names(handle),
         ),
-        {"by": signal["filed_by"], "task": handle.task_id},
+        {"by": signal["filed_by"], "task": handle.task_id, "signal": signal["id"]},
     )
-    await handle.database.execute(sql.SQL("DROP TABLE {}").format(stage))
+    await handle.database.execute(sql.SQL("DROP TABLE {}").format(_REWRITE))
+    return changed
 
 
 def _rewritten(model: type[Row], row: Mapping[str, Any], values: Mapping[str, Any], accept: bool) -> Row | None:

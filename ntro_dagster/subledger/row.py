@@ -86,7 +86,10 @@ class Row(BaseModel):
     Fields that a complete row must have are typed Optional, so that a broken row can still be kept: list them in
     `required`, and their presence is asked for in every status but NEEDS_ATTENTION and REJECTED.
 
+    A type that is posted has `propose_for_gl(row)`, which makes a proposal of an approved row.
+
     Attributes:
+        accounts: where a row names accounts: a column (`category`), or a key of the items of a list (`lines[].account_code`).
         made_by: the person who last changed the content or accepted the row as it is; None where only runs did.
         approved_by: the person who approved it. Never the same as `made_by`: the database refuses it.
     """
@@ -94,6 +97,7 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     required: ClassVar[tuple[str, ...]] = ()
+    accounts: ClassVar[tuple[str, ...]] = ()
     lifecycle: ClassVar[Lifecycle] = SubledgerStatus.lifecycle
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4)
@@ -108,6 +112,9 @@ class Row(BaseModel):
     updated_at: datetime = Field(default_factory=_now)
     made_by: str | None = None
     approved_by: str | None = None
+    approved_at: datetime | None = None
+    posted_to_gl: bool = False
+    posted_journal_ref: str | None = None
 
     @classmethod
     @cache

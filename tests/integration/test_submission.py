@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ntro_dagster.bundles import Bundle, platform_bundle, runbook_bundle
@@ -176,3 +177,13 @@ def test_a_runbook_that_comes_later_reads_what_was_filed_before(
         assert desk.count("intake") == 4
     desk.file(NO_BODY, entity=QUAY, name="more.csv")
     assert desk.count("intake") == 6
+
+
+def test_nobody_adds_a_line_to_a_document_later(desk: Desk) -> None:
+    document = desk.file(TWO_BODIES).document_id
+    with psycopg.connect(desk.url) as app, pytest.raises(psycopg.Error, match="DOCUMENTS_ARE_IMMUTABLE"):
+        app.execute(
+            "INSERT INTO ingest.submitted_records (id, document_id, line, period, raw, findings) "
+            "VALUES (gen_random_uuid(), %s, 99, '2026-10', '{}', '[]')",
+            [document],
+        )

@@ -113,6 +113,7 @@ class Tenant:
         with psycopg.connect(self.credentials.app) as app:
             use_signal(app, signal)
             move(app, row, target, kind, by=by)
+            app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
             app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
         return signal
 
@@ -125,9 +126,10 @@ class Tenant:
                 return self.journal(entity, row, period=period, connection=app, amount=amount)
         journal = uuid4()
         connection.execute(
-            "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
-            "VALUES (%s, %s, %s, %s, %s, 'x', 'GBP', %s)",
-            [journal, entity, period, f"test:{journal}", f"{period}-15", uuid4()],
+            "INSERT INTO ledgers.journals "
+            "(id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
+            "VALUES (%s, %s, %s, %s, %s, 'x', 'GBP', %s, %s)",
+            [journal, entity, period, f"test:{journal}", f"{period}-15", uuid4(), row],
         )
         connection.execute(
             "INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit, row_id) "

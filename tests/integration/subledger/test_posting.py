@@ -39,6 +39,7 @@ def approved(tenant: Tenant, entity: UUID, count: int = 1, **columns: Any) -> li
             "UPDATE ledgers.expenses SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = ANY(%s)",
             [rows],
         )
+        app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
         app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
     return rows
 
@@ -189,9 +190,10 @@ def test_a_journal_of_other_content_under_a_rows_id_is_a_conflict(tenant: Tenant
     with tenant.connect("app") as app:
         journal = uuid4()
         app.execute(
-            "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
-            "VALUES (%s, %s, %s, %s, '2025-01-31', 'x', 'GBP', %s)",
-            [journal, entity, PERIOD, f"expenses:{row}", uuid4()],
+            "INSERT INTO ledgers.journals "
+            "(id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
+            "VALUES (%s, %s, %s, %s, '2025-01-31', 'x', 'GBP', %s, %s)",
+            [journal, entity, PERIOD, f"expenses:{row}", uuid4(), row],
         )
         app.execute(
             "INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit, row_id) "

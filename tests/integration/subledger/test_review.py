@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from ledger_tenant import PERIOD, Tenant
+from psycopg.types.json import Jsonb
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger import SubledgerHandle, review
@@ -263,11 +264,12 @@ def test_a_crash_between_two_signals_loses_and_doubles_nothing(
     moved: list[Any] = []
     move = review._move
 
-    async def dies_at_the_second(handle: SubledgerHandle, signal: Any) -> None:
-        await move(handle, signal)
+    async def dies_at_the_second(handle: SubledgerHandle, signal: Any) -> int:
+        rows = await move(handle, signal)
         moved.append(signal)
         if len(moved) == 2:
             await handle.database.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+        return rows
 
     monkeypatch.setattr(review, "_move", dies_at_the_second)
     with pytest.raises(Exception, match=r"terminating|DATABASE_UNREACHABLE"):
@@ -308,3 +310,39 @@ def test_nothing_of_a_signal_is_left_when_a_statement_of_it_fails(
     assert applied == Applied(1, 2, 0)
     ((records,),) = tenant.fetch("SELECT count(*) FROM system.history WHERE action = 'EDIT' AND row_id = ANY(%s)", rows)
     assert records == 2
+
+
+@pytest.mark.parametrize("account", ["9999", "0003"], ids=["unknown", "not active"])
+def test_a_row_that_could_not_be_posted_is_not_approved(tenant: Tenant, entity: UUID, account: str) -> None:
+    with tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ledgers.accounts VALUES ('0003', 'old', 'EXPENSE', FALSE) ON CONFLICT DO NOTHING")
+    good, bad = tenant.new_row(entity, category="5000"), tenant.new_row(entity, category=account)
+    file(tenant, "approve", ids=[good, bad])
+    assert apply(tenant, entity) == Applied(1, 1, 1)
+    assert status(tenant, good, bad) == ["APPROVED", "PENDING"]
+    assert outcomes(tenant, bad) == [("approve", "REFUSED", "ACCOUNT_UNKNOWN")]
+
+
+def test_a_journal_on_an_unknown_account_is_not_approved(tenant: Tenant, entity: UUID) -> None:
+    rows = {account: uuid4() for account in ("5200", "9999")}
+    with tenant.connect("app") as app:
+        for account, row in rows.items():
+            app.execute(
+                "INSERT INTO ledgers.journal_proposals (id, entity_id, period, task_id, status, lines) "
+                "VALUES (%s, %s, %s, %s, 'PENDING', %s)",
+                [
+                    row,
+                    entity,
+                    PERIOD,
+                    uuid4(),
+                    Jsonb([{"account_code": "2000", "credit": 1}, {"account_code": account, "debit": 1}]),
+                ],
+            )
+
+    async def review_all() -> Applied:
+        async with tenant.database("desk") as desk, tenant.database() as database:
+            await file_signal(desk, subledger_type("journal_proposals"), "approve", filed_by="user:bob", entity_id=entity)
+            return await apply_signals(tenant.handle(entity, name="journal_proposals", database=database), period=PERIOD)
+
+    assert asyncio.run(review_all()) == Applied(1, 1, 1)
+    assert outcomes(tenant, rows["9999"]) == [("approve", "REFUSED", "ACCOUNT_UNKNOWN")]

@@ -159,8 +159,19 @@ def test_an_outcome_is_written_once(app: Connection, tenant: Tenant, entity: UUI
     assert refusal(app, outcome, [None, signal]) == "SIGNAL_ALREADY_APPLIED"
 
 
+def test_a_signal_is_not_applied_before_each_of_its_rows_has_an_outcome(app: Connection, tenant: Tenant, entity: UUID) -> None:
+    signal = tenant.file("approve", [tenant.new_row(entity), tenant.new_row(entity)])
+    app.execute(
+        "UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s "
+        "AND row_id = (SELECT row_id FROM system.signal_rows WHERE signal_id = %s LIMIT 1)",
+        [signal, signal],
+    )
+    assert refusal(app, "UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal]) == "SIGNAL_NOT_DECIDED"
+
+
 def test_a_signal_is_applied_once(app: Connection, tenant: Tenant, entity: UUID) -> None:
     signal = tenant.file("approve", [tenant.new_row(entity)])
+    app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
     app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
     for value in ("now()", "NULL"):
         assert refusal(app, f"UPDATE system.signals SET applied_at = {value} WHERE id = %s", [signal]) == "SIGNAL_ALREADY_APPLIED"

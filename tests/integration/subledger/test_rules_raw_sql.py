@@ -104,7 +104,8 @@ def test_an_illegal_edge_is_refused_with_any_signal_and_without(
     app: Connection, tenant: Tenant, entity: UUID, source: str, target: str
 ) -> None:
     row = tenant.row_in(source, entity)
-    journal = tenant.journal(entity, row)
+    ((journal,),) = tenant.fetch("SELECT external_id FROM ledgers.journals WHERE row_id = %s", row) or [(None,)]
+    journal = journal or tenant.journal(entity, row)
     codes = {"ILLEGAL_TRANSITION"} if not SubledgerStatus(source).terminal else {"ROW_IS_FINAL"}
     values = {"to": target, "row": row, "by": "user:eve", "journal": journal}
     assert refusal(app, edge_update(target), values) in codes
@@ -184,6 +185,7 @@ def test_a_signal_speaks_only_of_rows_of_its_entity_and_period(app: Connection, 
 def test_an_applied_signal_moves_nothing_more(app: Connection, tenant: Tenant, entity: UUID) -> None:
     row = tenant.new_row(entity)
     signal = tenant.file("approve", [row])
+    app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
     app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
     app.commit()
     use_signal(app, signal)
@@ -398,16 +400,37 @@ def test_a_row_does_not_change_its_entity(app: Connection, tenant: Tenant, entit
 
 
 def test_posted_needs_a_journal_of_its_own(app: Connection, tenant: Tenant, entity: UUID) -> None:
-    row = tenant.row_in("APPROVED", entity)
+    row, elsewhere, later = (tenant.row_in("APPROVED", entity) for _ in range(3))
     statement = UPDATE.format("status = 'POSTED', posted_to_gl = %s, posted_journal_ref = %s")
-    other = tenant.new_row(entity)
-    foreign, stranger = tenant.journal(tenant.new_entity(), row), tenant.journal(entity, other)
-    later, nameless = tenant.journal(entity, row, period="2025-02"), tenant.journal(entity, None)
-    for posted, reference in [
-        (True, None), (False, foreign), (True, "no such"), (True, foreign), (True, later), (True, stranger), (True, nameless),
-    ]:  # fmt: skip
-        assert refusal(app, statement, [posted, reference, row]) == "POSTED_WITHOUT_JOURNAL", reference
-    assert app.execute(statement, [True, tenant.journal(entity, row), row]).rowcount == 1
+    own = tenant.journal(entity, row)
+    for posted, reference, wanted in [
+        (True, None, row),
+        (False, own, row),
+        (True, "no such", row),
+        (True, tenant.journal(entity, tenant.new_row(entity)), row),
+        (True, tenant.journal(entity, None), row),
+        (True, tenant.journal(tenant.new_entity(), elsewhere), elsewhere),
+        (True, tenant.journal(entity, later, period="2025-02"), later),
+    ]:
+        assert refusal(app, statement, [posted, reference, wanted]) == "POSTED_WITHOUT_JOURNAL", reference
+    assert app.execute(statement, [True, own, row]).rowcount == 1
+
+
+def test_a_journal_whose_lines_alone_name_the_row_is_not_its_own(app: Connection, tenant: Tenant, entity: UUID) -> None:
+    row, other = (tenant.row_in("APPROVED", entity) for _ in range(2))
+    journal = uuid4()
+    app.execute(
+        "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
+        "VALUES (%s, %s, %s, %s, %s, 'x', 'GBP', %s, %s)",
+        [journal, entity, PERIOD, str(journal), f"{PERIOD}-15", uuid4(), other],
+    )
+    app.execute(
+        "INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit, row_id) "
+        "VALUES (%s, 1, '5999', 1, 0, %s), (%s, 2, '2000', 0, 1, %s)",
+        [journal, row, journal, row],
+    )
+    statement = UPDATE.format("status = 'POSTED', posted_to_gl = TRUE, posted_journal_ref = %s")
+    assert refusal(app, statement, [str(journal), row]) == "POSTED_WITHOUT_JOURNAL"
 
 
 @pytest.mark.parametrize(
