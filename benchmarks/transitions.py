@@ -71,8 +71,9 @@ def _post(tenant: Tenant, rows: int, repeat: int) -> Callable[[], object]:
     parameters = {"entity": tenant.entity, "period": period(repeat), "date": f"{period(repeat)}-15", "run": RUN}
     with psycopg.connect(tenant.credentials.app) as app:
         app.execute(
-            "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
-            "SELECT id, entity_id, period, 'bench:' || id, %(date)s, 'x', 'GBP', %(run)s "
+            "INSERT INTO ledgers.journals "
+            "(id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
+            "SELECT id, entity_id, period, 'bench:' || id, %(date)s, 'x', 'GBP', %(run)s, id "
             "FROM ledgers.expenses WHERE entity_id = %(entity)s AND period = %(period)s",
             parameters,
         )

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from ntro_dagster.bundles import platform_bundle
-from ntro_dagster.errors import NotFoundError
+from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.environment import database_from_environment
 from ntro_dagster.platforms.ledger_store import LedgerStore, Where
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
@@ -25,6 +25,24 @@ class RowNotFoundError(NotFoundError):
     summary = "no such row under this entity"
     detail = "there is no row {row_id} in {subledger} under this entity"
     mend = "`ntro rows` lists what there is"
+
+
+class FieldUnknownError(UsageError):
+    """Values: `fields`, `subledger`."""
+
+    code = "FIELD_UNKNOWN"
+    summary = "the type has no such content field"
+    detail = "{subledger} has no content field {fields}"
+    mend = "name fields that the row type declares; the platform's own are not to be set"
+
+
+class RowElsewhereError(UsageError):
+    """Values: `row_id`, `subledger`."""
+
+    code = "ROW_ELSEWHERE"
+    summary = "a row is another entity's than the handle it was given to"
+    detail = "row {row_id} of {subledger} belongs to another entity; nothing was stored"
+    mend = "open a handle for that entity"
 
 
 class SubledgerHandle:
@@ -76,8 +94,14 @@ class SubledgerHandle:
             return await stager.stage(payloads)
 
     async def insert(self, rows: Row | Iterable[Row]) -> int:
-        """Store complete rows under their own ids; a row that is there already stays as it is. Returns how many are new."""
+        """Store complete rows under their own ids; a row that is there already stays as it is. Returns how many are new.
+
+        Raises: `RowElsewhereError`.
+        """
         several = [rows] if isinstance(rows, Row) else list(rows)
+        for row in several:
+            if row.entity_id != self.entity_id:
+                raise RowElsewhereError(row_id=row.id, subledger=self.kind.name)
         columns = [name for name in self.table.names if name not in SET_BY_THE_DATABASE]
         async with self.database.transaction(self._actor):
             await self._store.create_stage(self.table, columns)
@@ -102,10 +126,13 @@ class SubledgerHandle:
         return await self.stage([payload], period=period)
 
     async def edit(self, ids: Sequence[UUID], values: Mapping[str, Any]) -> int:
-        """Set content fields of rows that no person has touched. What people edit goes through signals instead."""
+        """Set content fields of rows that no person has touched. What people edit goes through signals instead.
+
+        Raises: `FieldUnknownError`.
+        """
         unknown = [name for name in values if name not in self.kind.model.content_fields()]
         if unknown:
-            raise RowNotFoundError(row_id=", ".join(unknown), subledger=self.kind.name)
+            raise FieldUnknownError(fields=", ".join(unknown), subledger=self.kind.name)
         async with self.database.transaction(self._actor):
             checked = dict(values)
             for row in await self.query(ids=ids):

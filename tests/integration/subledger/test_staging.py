@@ -16,6 +16,7 @@ import pytest
 from ledger_tenant import PERIOD, Tenant
 
 from ntro_dagster.subledger import Row, SubledgerHandle
+from ntro_dagster.subledger.handle import FieldUnknownError, RowElsewhereError
 from ntro_dagster.subledger.staging import CHUNK, SourceRefRepeatedError, Staged
 
 GOOD: dict[str, Any] = {"vendor": "Smith", "amount_gross": Decimal("120"), "vat_amount": Decimal("20"), "currency": "GBP"}
@@ -356,3 +357,27 @@ def test_rows_given_complete_keep_their_ids(tenant: Tenant, entity: UUID) -> Non
     inserted, again, found = asyncio.run(run())
     assert (inserted, again) == (1, 0)
     assert found == rows(tenant, entity)[0].id
+
+
+def test_rows_of_another_entity_are_not_stored(tenant: Tenant, entity: UUID) -> None:
+    async def run() -> None:
+        async with tenant.database() as database:
+            handle = tenant.handle(entity, database=database)
+            mine, other = (
+                handle.kind.model.model_validate(GOOD | {"id": uuid4(), "entity_id": owner, "period": PERIOD, "task_id": uuid4()})
+                for owner in (entity, tenant.new_entity())
+            )
+            await handle.insert([mine, other])
+
+    with pytest.raises(RowElsewhereError):
+        asyncio.run(run())
+    assert rows(tenant, entity) == []
+
+
+def test_only_content_fields_are_set(tenant: Tenant, entity: UUID) -> None:
+    async def run() -> None:
+        async with tenant.database() as database:
+            await tenant.handle(entity, database=database).edit([tenant.new_row(entity)], {"approved_by": "user:boss"})
+
+    with pytest.raises(FieldUnknownError):
+        asyncio.run(run())
