@@ -64,10 +64,12 @@ def up(
     NTRO_POSTGRES_URL: a PostgreSQL of your own (the admin's URL) instead of the embedded one.
     """
     from ntro_dagster.host.installation import Installation  # noqa: PLC0415
+    from ntro_dagster.host.supervision import Supervisor  # noqa: PLC0415
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     installation = Installation(invocation.home, said())
+    ran_before = installation.home.description_file.exists() and Supervisor(installation.home).running()
     started_at = time.monotonic()
     try:
         _settle_port(installation.home, port)
@@ -78,6 +80,10 @@ def up(
     except KeyboardInterrupt:
         if detach:
             raise
+    except Exception:
+        if not ran_before and installation.home.description_file.exists():
+            _stop(installation.home)  # nothing is left half started
+        raise
     if not detach:
         _stop(installation.home)
     return OK

@@ -5,7 +5,6 @@ Every step may be repeated: what is there stays, what a crash left undone is com
 
 from __future__ import annotations
 
-import os
 import pwd
 import socket
 import sys
@@ -286,8 +285,3 @@ def _free_port(first: int = 3000) -> int:
                 continue
             return port
     return first
-
-
-def default_actor() -> str:
-    """`user:<login>`, for whoever runs the command."""
-    return f"user:{pwd.getpwuid(os.getuid()).pw_name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +70,7 @@ class DocumentStore:
             path = Path(copy.name)
             try:
                 try:
-                    sha256, size = _copy(source, copy)
+                    sha256, size = _copy(source, copy, file.name)
                     copy.flush()
                     os.fsync(copy.fileno())
                 except OSError as error:
@@ -81,12 +80,18 @@ class DocumentStore:
                 path.unlink(missing_ok=True)
 
     def keep(self, incoming: Incoming) -> None:
-        """Put it under its name. Keeping the same content again changes nothing."""
-        target = self.path(incoming.sha256)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        if not target.exists():
+        """Put it under its name, for good: it is there after a loss of power too. Where the same content is stored already
+        nothing changes; where the stored file is damaged, this one takes its place.
+        """
+        try:
+            self.verify(incoming.sha256)
+        except DocumentDamagedError:
+            target = self.path(incoming.sha256)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
             incoming.path.chmod(0o400)
             incoming.path.replace(target)
+            _settle(target.parent)
+            _settle(self.directory)
 
     def verify(self, sha256: str) -> Path:
         """The stored file, after checking its content. Raises `DocumentDamagedError`."""
@@ -97,13 +102,30 @@ class DocumentStore:
                     return path
         raise DocumentDamagedError(sha256=sha256, directory=self.directory)
 
-    def free_bytes(self) -> int:
-        return shutil.disk_usage(self.directory).free
+
+def _settle(directory: Path) -> None:
+    """Have the names in a directory reach the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
+def _blocks(source: IO[bytes], name: str) -> Iterator[bytes]:
+    while True:
+        try:
+            block = source.read(_BLOCK)
+        except OSError as error:
+            raise FileUnreadableError(name=name, why=error.strerror or "error") from None
+        if not block:
+            return
+        yield block
+
+
+def _copy(source: IO[bytes], target: IO[bytes], name: str) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
-    while block := source.read(_BLOCK):
+    for block in _blocks(source, name):
         digest.update(block)
         size += len(block)
         target.write(block)

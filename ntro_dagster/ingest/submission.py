@@ -131,7 +131,9 @@ async def submit(
     with store.receive(path) as incoming:
         known = await _known(database, incoming)
         if known is not None:
-            return _duplicate(known, path.name, period, entity)
+            outcome = _duplicate(known, path.name, period, entity)
+            store.keep(incoming)  # mends a stored file that is damaged
+            return outcome
         readers = await _readers(database, source)
         document = open_return(incoming.path, name=path.name)
         owners = await _owners(document, entity, resolve)

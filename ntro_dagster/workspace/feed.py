@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.tags import CODE_LOCATION_TAG
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine
@@ -177,9 +178,11 @@ class Feed:
         return str(ids[0])
 
     def _entries(self, records: Iterable[RunRecord]) -> list[FeedEntry]:
-        return [entry for record in records if (entry := self._entry(record))]
+        found = list(records)
+        done = self._assets_done([record.dagster_run.run_id for record in found if record.start_time])
+        return [entry for record in found if (entry := self._entry(record, done.get(record.dagster_run.run_id, 0)))]
 
-    def _entry(self, record: RunRecord) -> FeedEntry | None:
+    def _entry(self, record: RunRecord, assets_done: int) -> FeedEntry | None:
         run = record.dagster_run
         tenant = _matching(TENANT_SLUG, run.tags.get(TENANT_TAG) or run.tags.get(CODE_LOCATION_TAG))
         if tenant is None:
@@ -196,12 +199,20 @@ class Feed:
             created=record.create_timestamp.replace(tzinfo=UTC),
             started=_moment(record.start_time),
             ended=_moment(record.end_time),
-            assets_done=self._assets_done(run.run_id) if record.start_time else 0,
+            assets_done=assets_done,
             assets=len(run.asset_selection) if run.asset_selection else None,
         )
 
-    def _assets_done(self, run_id: str) -> int:
-        return self._storage.event_log_storage.get_stats_for_run(run_id).steps_succeeded
+    def _assets_done(self, run_ids: Sequence[str]) -> dict[str, int]:
+        """Steps that succeeded, for all runs at once."""
+        events = SqlEventLogStorageTable.c
+        counted = (
+            select(events.run_id, func.count(events.step_key.distinct()).label("steps"))
+            .where(events.run_id.in_(run_ids), events.dagster_event_type == DagsterEventType.STEP_SUCCESS.value)
+            .group_by(events.run_id)
+        )
+        with pooled_engine(self._url).connect() as connection:
+            return {found.run_id: found.steps for found in connection.execute(counted)}
 
 
 def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:

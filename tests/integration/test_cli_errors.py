@@ -279,6 +279,12 @@ def test_a_home_that_was_stopped(tmp_path: Path) -> None:
         assert not list((ntro.home / "tenants/acme/documents").iterdir())
         assert ntro("doctor").code == 0  # nothing runs: a warning
 
+        credential = ntro.home / "tenants/acme/credentials/owner"
+        assert credential.is_file()
+        credential.write_text("garbage")
+        assert ntro.refused("up", "--detach")[1] != 0
+        assert ntro("status", "--json").code == 3  # a start that fails leaves nothing running
+
 
 @pytest.mark.usefixtures("untouched")
 def test_a_full_disk_under_the_document_store(ntro: CommandLine, tmp_path: Path) -> None:

@@ -58,6 +58,25 @@ def test_a_changed_file_is_noticed(store: DocumentStore, document: Path) -> None
         store.verify(incoming.sha256)
 
 
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_the_same_content_again_mends_what_is_damaged(store: DocumentStore, document: Path, damage: str) -> None:
+    with store.receive(document) as incoming:
+        store.keep(incoming)
+    stored = store.path(incoming.sha256)
+    stored.unlink()
+    if damage == "changed":
+        stored.write_bytes(CONTENT + b"x")
+    with store.receive(document) as incoming:
+        store.keep(incoming)
+    assert store.verify(incoming.sha256).read_bytes() == CONTENT
+
+
+def test_a_source_that_breaks_off_is_named(store: DocumentStore) -> None:
+    with pytest.raises(FileUnreadableError), store.receive(Path("/proc/self/mem")):
+        pass
+    assert not any(store.directory.iterdir())
+
+
 def test_a_missing_source_is_named(store: DocumentStore, tmp_path: Path) -> None:
     with pytest.raises(FileUnreadableError) as caught, store.receive(tmp_path / "nothing.csv"):
         pass
