@@ -7,13 +7,18 @@ Stock `dagster-postgres` opens a connection for every statement outside the webs
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from dagster import StringSource
+from dagster import DagsterRun, StringSource
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import (
     DagsterPostgresStorage,
@@ -22,6 +27,8 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from sqlalchemy import Engine, create_engine, make_url
+
+from ntro_dagster.boundary import wall
 
 POOL_SIZE = 2  # kept open per process; a run needs one, and its event log one more while it holds a cursor
 MAX_OVERFLOW = 30  # opened for a burst of the daemon's threads, closed again after it
@@ -54,6 +61,24 @@ class _PooledRunStorage(PostgresRunStorage):
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
 
+    def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
+        return super().add_run(wall.run(dagster_run))
+
+    def add_historical_run(self, dagster_run: DagsterRun, run_creation_time: datetime) -> DagsterRun:
+        return super().add_historical_run(wall.run(dagster_run), run_creation_time)
+
+    def add_run_tags(self, run_id: str, new_tags: Mapping[str, str]) -> None:
+        super().add_run_tags(run_id, wall.run_tags(new_tags))
+
+    def add_daemon_heartbeat(self, daemon_heartbeat: DaemonHeartbeat) -> None:
+        super().add_daemon_heartbeat(wall.heartbeat(daemon_heartbeat))
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().add_backfill(wall.backfill(partition_backfill))
+
+    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().update_backfill(wall.backfill(partition_backfill))
+
     def has_run_stats_index_cols(self) -> bool:
         """True of every table this release makes; stock code inspects the table at each read of a run."""
         return True
@@ -64,11 +89,33 @@ class _PooledEventLogStorage(PostgresEventLogStorage):
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
 
+    def store_event(self, event: EventLogEntry) -> None:
+        known = wall.event(event)
+        if known is not None:
+            super().store_event(known)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        known = [kept for event in events if (kept := wall.event(event))]
+        if known:
+            super().store_event_batch(known)
+
 
 class _PooledScheduleStorage(PostgresScheduleStorage):
     def __init__(self, url: str) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
+
+    def add_instigator_state(self, state: InstigatorState) -> InstigatorState:
+        return super().add_instigator_state(wall.instigator_state(state))
+
+    def update_instigator_state(self, state: InstigatorState) -> InstigatorState:
+        return super().update_instigator_state(wall.instigator_state(state))
+
+    def create_tick(self, tick_data: TickData) -> InstigatorTick:
+        return super().create_tick(wall.tick(tick_data))
+
+    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
+        return super().update_tick(wall.instigator_tick(tick))
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
