@@ -35,7 +35,7 @@ from dagster._core.events import (
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.execution.plan.handle import StepHandle
-from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, StepSuccessData
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, StepSuccessData, TypeCheckData
 from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -247,7 +247,7 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
             step_kind_value="COMPUTE" if step else None,
             logging_tags={},
             event_specific_data=data,
-            message=f"{kind.value} {told.message}" if told else kind.value,
+            message=" ".join(filter(None, [_SAID.get(kind, ""), told.message if told else None])),
             pid=inner.pid if type(inner.pid) is int else None,
             step_key=step,
         ),
@@ -315,9 +315,13 @@ def _checked(data: AssetCheckEvaluation) -> AssetCheckEvaluation | None:
 
 
 def _output(data: StepOutputData) -> StepOutputData:
-    handle = data.step_output_handle
+    handle, check = data.step_output_handle, data.type_check_data
+    called = words.name(handle.output_name) or "result"
     return StepOutputData(
-        step_output_handle=StepOutputHandle(words.name(handle.step_key) or "unnamed", words.name(handle.output_name) or "result")
+        step_output_handle=StepOutputHandle(words.name(handle.step_key) or "unnamed", called),
+        type_check_data=TypeCheckData(  # type: ignore[no-untyped-call] # Dagster's pages insist on one
+            success=check is None or bool(check.success), label=called
+        ),
     )
 
 
@@ -363,6 +367,28 @@ _BARE = frozenset(
     }
 )
 """Events that say enough by their kind."""
+
+
+_SAID: dict[DagsterEventType, str] = {
+    DagsterEventType.RUN_ENQUEUED: "The run waits for its turn.",
+    DagsterEventType.RUN_STARTING: "The run is being handed to its tenant.",
+    DagsterEventType.RUN_START: "The run began.",
+    DagsterEventType.RUN_SUCCESS: "The run ended well.",
+    DagsterEventType.RUN_FAILURE: "The run failed.",
+    DagsterEventType.RUN_CANCELING: "The run is being cancelled.",
+    DagsterEventType.RUN_CANCELED: "The run was cancelled.",
+    DagsterEventType.STEP_START: "The step began.",
+    DagsterEventType.STEP_SUCCESS: "The step ended well.",
+    DagsterEventType.STEP_FAILURE: "The step failed.",
+    DagsterEventType.STEP_UP_FOR_RETRY: "The step failed and will be tried again.",
+    DagsterEventType.STEP_SKIPPED: "The step was skipped.",
+    DagsterEventType.STEP_OUTPUT: "The step gave its output.",
+    DagsterEventType.ASSET_MATERIALIZATION: "The asset was made.",
+    DagsterEventType.ASSET_OBSERVATION: "The asset was looked at.",
+    DagsterEventType.ASSET_CHECK_EVALUATION: "The check was made.",
+    DagsterEventType.ENGINE_EVENT: "Dagster did something of its own.",
+}
+"""What is said of an event: the same sentence whatever its author wrote."""
 
 
 def _nothing(_: Any) -> None:

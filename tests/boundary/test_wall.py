@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import hostile
@@ -28,6 +30,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 from dagster._daemon.types import DaemonHeartbeat
+from dagster_graphql.schema import create_schema
 from dagster_shared.error import SerializableErrorInfo
 from hostile import PLANTED, plant
 from psycopg import sql
@@ -183,6 +186,61 @@ def test_what_the_ui_needs_is_there(instance: DagsterInstance) -> None:
     assert instance.get_run_stats(run.run_id).start_time
 
 
+EVENTS = """
+query Events($run: ID!) { logsForRun(runId: $run) { __typename
+  ... on PythonError { message stack }
+  ... on EventConnection { events { __typename
+    ... on MessageEvent { runId message timestamp level stepKey eventType }
+    ... on ErrorEvent { error { message className stack cause { message } errorChain { error { message } } } }
+    ... on MarkerEvent { markerStart markerEnd }
+    ... on StepEvent { stepKey solidHandleID }
+    ... on DisplayableEvent { label description metadataEntries { __typename label description } }
+    ... on ExecutionStepFailureEvent { errorSource failureMetadata { label } }
+    ... on ExecutionStepOutputEvent { outputName typeCheck { label description success metadataEntries { label } } }
+    ... on MaterializationEvent { partition assetKey { path } assetLineage { partitions } tags { key value } }
+    ... on ObservationEvent { partition assetKey { path } tags { key value } }
+    ... on AssetCheckEvaluationEvent { evaluation { checkName success severity description assetKey { path } timestamp } }
+  } } } }
+"""
+"""What the page of a run asks for."""
+
+
+def test_the_page_of_a_run_can_be_drawn_and_tells_nothing(instance: DagsterInstance) -> None:
+    say_everything(instance)
+    schema = create_schema()
+    kinds = set()
+    for run in instance.get_runs():
+        answer = asyncio.run(
+            schema.execute_async(
+                EVENTS,
+                variables={"run": run.run_id},
+                context_value=SimpleNamespace(instance=instance, records_for_run_default_limit=None),
+            )
+        )
+        assert answer.errors is None, answer.errors
+        assert answer.data["logsForRun"]["__typename"] == "EventConnection", answer.data
+        events = answer.data["logsForRun"]["events"]
+        kinds |= {event["__typename"] for event in events}
+        told = json.dumps(events)
+        assert not [channel for channel, secret in PLANTED.items() if secret in told]
+    assert kinds >= {
+        "RunStartEvent",
+        "RunSuccessEvent",
+        "RunFailureEvent",
+        "ExecutionStepStartEvent",
+        "ExecutionStepOutputEvent",
+        "ExecutionStepSuccessEvent",
+        "ExecutionStepFailureEvent",
+        "ExecutionStepUpForRetryEvent",
+        "MaterializationEvent",
+        "ObservationEvent",
+        "AssetCheckEvaluationEvent",
+        "HookErroredEvent",
+        "EngineEvent",
+        "ResourceInitFailureEvent",
+    }
+
+
 def test_a_failure_shows_its_code_and_error_id(instance: DagsterInstance) -> None:
     failing = hostile._fails("posting", lambda: _raise("PERIOD_CLOSED (error 8ddb28b2-1111-4222-8333-444455556666)"))
     failing.execute_in_process(instance=instance, raise_on_error=False)
@@ -193,7 +251,7 @@ def test_a_failure_shows_its_code_and_error_id(instance: DagsterInstance) -> Non
         for entry in instance.all_logs(run.run_id)
         if entry.dagster_event and entry.dagster_event.is_failure
     }
-    assert told["STEP_FAILURE"] == "STEP_FAILURE PERIOD_CLOSED (error 8ddb28b2-1111-4222-8333-444455556666)"
+    assert told["STEP_FAILURE"] == "The step failed. PERIOD_CLOSED (error 8ddb28b2-1111-4222-8333-444455556666)"
 
 
 def _raise(text: str) -> None:

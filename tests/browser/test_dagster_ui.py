@@ -55,6 +55,13 @@ def test_runs(closed: Closed, page: Page) -> None:
     page.picture("runs")
 
 
+def test_the_log_of_a_run(closed: Closed, page: Page) -> None:
+    run = next(run for run in closed.site.runs("acme", work="intake"))
+    page.open(f"{closed.site.url}/runs/{run.dagster_run.run_id}")
+    page.until_it_shows("RUN_SUCCESS", "STEP_SUCCESS", "ASSET_MATERIALIZATION", "acme__ledgers__expenses", "Succeeded (2)")
+    page.picture("run")
+
+
 def test_schedule(closed: Closed, page: Page) -> None:
     page.open(f"{closed.site.url}{LOCATION}/schedules/expense_processor_monthly")
     page.until_it_shows("expense_processor_monthly", "Europe/London")
