@@ -11,6 +11,7 @@ from ntro_dagster.bundles import Bundle, RunbookInvalidError
 from ntro_dagster.orchestration import assets
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook, runbook_definitions
 from ntro_dagster.orchestration.sensors import sensor
+from ntro_dagster.orchestration.values import RefusesValues
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.subledger.registry import subledger_types
@@ -62,5 +63,6 @@ def month_end_definitions(filled: set[str]) -> Definitions:
         ],
         jobs=[job],
         sensors=[sensor(job, work, names) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)],
+        resources={"io_manager": RefusesValues()},
         executor=in_process_executor,
     )
