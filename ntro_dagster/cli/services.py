@@ -131,7 +131,7 @@ def status() -> int:
     result(value, human)
     if not processes:
         return NOT_RUNNING
-    return OK if all(_well(process) for process in processes) else FAILED
+    return OK if all(process.well for process in processes) else FAILED
 
 
 def doctor() -> int:
@@ -163,11 +163,6 @@ def _mends(checks: list[Check]) -> None:
         line(f"→ {check.mend}")
     if checks:
         line()
-
-
-def _well(process: ProcessStatus) -> bool:
-    """In its first seconds a process counts as starting, however well it answers."""
-    return process.state == "RUNNING" or (process.state == "STARTING" and not process.restarts)
 
 
 def _interrupt(_number: int, _frame: Any) -> NoReturn:

@@ -173,7 +173,7 @@ class Installation:
             registry.dispose()
 
     def start_services(self) -> None:
-        """Webserver, daemon and one code server per tenant; returns when they answer."""
+        """Webserver, daemon and one code server per tenant; returns when they answer and whatever had died is well again."""
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         for slug in tenants:
@@ -187,6 +187,9 @@ class Installation:
         port = self.home.describe().webserver_port
         if not until(lambda: _answers(port), START_PATIENCE_S):
             raise ServicesSlowError(waiting="webserver", seconds=round(START_PATIENCE_S), logs=self.home.logs)
+        if not until(lambda: all(process.well for process in self.supervisor.status()), START_PATIENCE_S):
+            ailing = [process.name for process in self.supervisor.status() if not process.well]
+            raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
 
     def up(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
         """Everything, from nothing or from where it stopped."""

@@ -107,6 +107,11 @@ class ProcessStatus:
     restarts: int
     last_exit: str | None
 
+    @property
+    def well(self) -> bool:
+        """In its first seconds a process counts as starting, however well it answers; one that came back must prove itself."""
+        return self.state == "RUNNING" or (self.state == "STARTING" and not self.restarts)
+
 
 class Supervisor:
     """The supervisor of one home. Any process may hold one; it keeps no state of its own."""
