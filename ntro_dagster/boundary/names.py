@@ -3,6 +3,8 @@
 TENANT_TAG = "ntro/tenant"
 WORK_TAG = "ntro/work"
 PARTITION_TAG = "dagster/partition"
+RELAY = "NTRO_RELAY"
+"""Environment variable of a tenant's processes: where the workspace's relay listens for it."""
 CODE_LOCATION_TAG = "dagster/code_location"
 """Dagster's own, on every run: the tenant's slug."""
 UNIT_TAG = "ntro/unit"

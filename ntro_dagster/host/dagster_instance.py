@@ -1,6 +1,6 @@
 """Dagster's two configuration files, dagster.yaml and workspace.yaml, and telling the webserver to read the second again.
 
-No value in them is secret: the database's URL is `env: NTRO_INSTANCE_URL`.
+No value in them is secret: which storages a process opens, its own environment decides (`boundary.instance_storage`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import yaml
 from ntro_dagster.boundary.names import UNIT_TAG
 from ntro_dagster.errors import TransientError
 from ntro_dagster.host.home import Home, TenantHome, write_private
-
-INSTANCE_URL = "NTRO_INSTANCE_URL"
 
 HEADER = "# Written by ntro at every start: changes here are lost.\n"
 RELOAD = """
@@ -48,9 +46,9 @@ def instance_config(*, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -
     return {
         "storage": {
             "custom": {
-                "module": "ntro_dagster.boundary.storage",
-                "class": "PooledPostgresStorage",
-                "config": {"postgres_url": {"env": INSTANCE_URL}},
+                "module": "ntro_dagster.boundary.instance_storage",
+                "class": "InstanceStorage",
+                "config": {},
             }
         },
         "run_launcher": {

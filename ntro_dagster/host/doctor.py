@@ -293,9 +293,8 @@ def _wall(tenant: TenantHome, targets: dict[str, str | None]) -> Check:
     opened = []
     for role in Role:
         address = _settings(tenant.credential(role))
-        own = {targets[tenant.slug]} | ({targets["the workspace"]} if role is Role.INSTANCE else set())
         for name, database in targets.items():
-            if address and database and database not in own:
+            if address and database and database != targets[tenant.slug]:
                 with suppress(psycopg.Error):
                     psycopg.connect(**(address | {"dbname": database, "connect_timeout": CONNECT_S})).close()
                     opened.append(f"{role} opens {name}")

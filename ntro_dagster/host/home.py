@@ -35,7 +35,7 @@ DEFAULT_WEBSERVER_PORT = 3000
 
 # sun_path holds 107 bytes and a terminator; supervisor binds `<socket>.<pid>` first and renames.
 SOCKET_PATH_LIMIT = 95
-LONGEST_SOCKET = "x" * 31 + "/code.sock"
+LONGEST_SOCKET = "x" * 31 + "/relay.sock"
 SHORT_PATHS = Path("/tmp")  # noqa: S108 - not tempfile.gettempdir(): every process must come to the same place
 
 
@@ -92,7 +92,6 @@ class Role(StrEnum):
     APP = "app"
     DESK = "desk"
     AUDITOR = "auditor"
-    INSTANCE = "instance"
 
 
 class HomeDescription(BaseModel):
@@ -134,6 +133,11 @@ class TenantHome:
     def socket(self) -> Path:
         """Where the code server listens: alone in a 0700 directory."""
         return self.home.sockets / self.slug / "code.sock"
+
+    @property
+    def relay_socket(self) -> Path:
+        """Where the workspace's relay listens for this tenant, in the same directory: who may enter it is the tenant."""
+        return self.home.sockets / self.slug / "relay.sock"
 
     def credential(self, role: Role) -> Path:
         """The file with this role's database URL, 0600."""

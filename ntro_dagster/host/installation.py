@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError, TransientError, UsageError
-from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
+from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
@@ -24,7 +24,8 @@ from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
 
-POSTGRES_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 300, 500
+POSTGRES_ORDER, RELAY_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 200, 300, 500
+RELAY = "relay"
 START_PATIENCE_S = 90.0
 PORT_SEARCH = 50
 
@@ -176,9 +177,12 @@ class Installation:
         """Webserver, daemon and one code server per tenant; returns when they answer and whatever had died is well again."""
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
+        self.supervisor.add(self._relay_process())
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
             self.supervisor.add(self.tenant_process(slug))
+        if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
+            raise ServicesSlowError(waiting=RELAY, seconds=round(START_PATIENCE_S), logs=self.home.logs)
         if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
             silent = [slug for slug in tenants if not _listens(self.home.tenant(slug).socket)]
             raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
@@ -213,12 +217,37 @@ class Installation:
 
     # -- processes
 
-    def _workspace_processes(self) -> list[ProcessSpec]:
-        environment = {
+    def _workspace_environment(self) -> dict[str, str]:
+        return {
             "DAGSTER_HOME": str(self.home.dagster),
-            INSTANCE_URL: self.workspace_url(),
+            "NTRO_PLANE": "workspace",
+            "NTRO_INSTANCE_URL": self.workspace_url(),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
         }
+
+    def _relay_process(self) -> ProcessSpec:
+        """Between the tenants' processes and the workspace's database."""
+        environment = self.home.process_env(RELAY)
+        write_environment(environment, self._workspace_environment() | {"NTRO_RELAY_SOCKETS": str(self.home.sockets)})
+        return ProcessSpec(
+            name=RELAY,
+            argv=[sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"],
+            environment=environment,
+            log=self.home.logs / "relay.log",
+            order=RELAY_ORDER,
+            start_seconds=2,
+        )
+
+    def _relay_serves(self, tenants: list[str]) -> bool:
+        """Whether it has a socket for each; a running one is told that there may be new ones."""
+        if all(_listens(self.home.tenant(slug).relay_socket) for slug in tenants):
+            return True
+        if any(process.name == RELAY and process.state == "RUNNING" for process in self.supervisor.status()):
+            self.supervisor.signal(RELAY, "HUP")
+        return False
+
+    def _workspace_processes(self) -> list[ProcessSpec]:
+        environment = self._workspace_environment()
         port = str(self.home.describe().webserver_port)
         commands = {
             "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", port, "-w", str(self.home.workspace_file)],

@@ -194,6 +194,15 @@ class Supervisor:
         with self._rpc(name) as rpc:
             _ignoring(Faults.ALREADY_STARTED, rpc.startProcess, name, False)
 
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal (its name without SIG) to a process. Nothing happens if it is not running.
+
+        Raises:
+            NotSupervisedError: nothing of that name.
+        """
+        with self._rpc(name) as rpc:
+            _ignoring(Faults.NOT_RUNNING, rpc.signalProcess, name, signal)
+
     def status(self) -> list[ProcessStatus]:
         """Every process kept, by name. Empty when no supervisor runs."""
         try:

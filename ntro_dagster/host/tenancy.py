@@ -12,14 +12,13 @@ from importlib.resources import files
 
 import psycopg
 
-from ntro_dagster.boundary.names import entities_set
+from ntro_dagster.boundary.names import RELAY, entities_set
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import UsageError
-from ntro_dagster.host.dagster_instance import INSTANCE_URL
 from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.platforms.postgres.roles import provision_database, provision_instance_role
+from ntro_dagster.platforms.postgres.roles import provision_database
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
 from ntro_dagster.workspace.registry import DataPlatform, Tenant, TenantExistsError, check_entity_slug
@@ -65,13 +64,11 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     home.create()
     key = database_key(tenant)
     urls = provision_database(installation.admin_dsn(), key=key)
-    instance = provision_instance_role(installation.admin_dsn(), key)
     for role, url in {
         Role.OWNER: urls.owner,
         Role.APP: urls.app,
         Role.DESK: urls.desk,
         Role.AUDITOR: urls.auditor,
-        Role.INSTANCE: instance,
     }.items():
         write_private(home.credential(role), url + "\n")
     bring_up_to_date(urls.owner, platform_bundle(), *runbook_bundles())
@@ -84,7 +81,7 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
             "NTRO_PLATFORM_URL": urls.app,
             "NTRO_DOCUMENTS": str(home.documents),
             "NTRO_SALT": secrets.token_hex(32),
-            INSTANCE_URL: instance,
+            RELAY: f"unix:{home.relay_socket}",
         },
     )
     _serve(installation)

@@ -20,16 +20,14 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
+from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.platforms.postgres.server import DiskFullError, postgres_url
 
 WORKSPACE = "ntro_workspace"
-INSTANCE_GROUP = "ntro_instance"
 TENANT_GROUPS = ("ntro_app", "ntro_desk", "ntro_auditor")
 SHARED_DATABASES = ("postgres", "template1")
 CONNECTION_LIMITS = {"owner": 5, "app": 60, "desk": 20, "auditor": 10}
 WORKSPACE_CONNECTION_LIMIT = 60
-INSTANCE_CONNECTION_LIMIT = 20
 BUILTIN_LOCALE_VERSION = 170_000
 PROVISIONING_LOCK = 0x6E74726F  # "ntro"
 
@@ -73,14 +71,6 @@ class BadKeyError(UsageError):
     mend = "Use an opaque key such as t_1a2b3c4d: a letter, then up to 39 of a-z, 0-9 and _; not pg_... or ntro..."
 
 
-class WorkspaceMissingError(NotFoundError):
-    """A tenant's instance role is asked for before the workspace's database exists."""
-
-    code = "WORKSPACE_DATABASE_MISSING"
-    summary = "the server has no workspace database"
-    mend = "Provision the workspace first (`ntro init`)."
-
-
 @dataclass(frozen=True)
 class DatabaseCredentials:
     """A tenant's database and one libpq URL, password included, for each of its login roles. `repr` hides the URLs."""
@@ -118,9 +108,9 @@ def provision_database(admin_dsn: str, *, key: str) -> DatabaseCredentials:
 
 
 def provision_workspace(admin_dsn: str) -> str:
-    """The workspace's database: Dagster's tables in schema `public`, the registry in schema `registry`.
+    """The workspace's database: Dagster's tables in schema `public`, the registry in `registry`, the relay's in `relay`.
 
-    Tenants' instance roles get at all present and future tables of `public`, and at nothing else.
+    No role of a tenant gets at any of it.
 
     Returns:
         URL of its owner, role `ntro_workspace`.
@@ -129,41 +119,11 @@ def provision_workspace(admin_dsn: str) -> str:
         NameTakenError, PostgresUnreachableError, AdminRightsError, DiskFullError.
     """
     with _administration(admin_dsn) as admin:
-        _ensure_group(admin, INSTANCE_GROUP)
         password = _ensure_login(admin, WORKSPACE, limit=WORKSPACE_CONNECTION_LIMIT)
-        _ensure_database(admin, WORKSPACE, owner=WORKSPACE, members=[INSTANCE_GROUP])
+        _ensure_database(admin, WORKSPACE, owner=WORKSPACE, members=[])
     url = _url(admin_dsn, database=WORKSPACE, role=WORKSPACE, password=password)
-    tables = f"SELECT, INSERT, UPDATE, DELETE ON {{}} TO {INSTANCE_GROUP}"
-    sequences = f"USAGE, SELECT ON {{}} TO {INSTANCE_GROUP}"
-    _as_owner(
-        url,
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        f"GRANT USAGE ON SCHEMA public TO {INSTANCE_GROUP}",
-        "GRANT " + tables.format("ALL TABLES IN SCHEMA public"),
-        "GRANT " + sequences.format("ALL SEQUENCES IN SCHEMA public"),
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT " + tables.format("TABLES"),
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT " + sequences.format("SEQUENCES"),
-    )
+    _as_owner(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     return url
-
-
-def provision_instance_role(admin_dsn: str, key: str) -> str:
-    """Login role `<key>_instance`, with which a tenant's processes write run events until the relay does it for them.
-
-    Returns:
-        its URL, on the workspace's database.
-
-    Raises:
-        WorkspaceMissingError: `provision_workspace` comes first.
-        BadKeyError, NameTakenError, PostgresUnreachableError, AdminRightsError, DiskFullError.
-    """
-    _check_key(key)
-    role = f"{key}_instance"
-    with _administration(admin_dsn) as admin:
-        if not _exists(admin, "pg_database", "datname", WORKSPACE):
-            raise WorkspaceMissingError
-        password = _ensure_login(admin, role, limit=INSTANCE_CONNECTION_LIMIT, group=INSTANCE_GROUP)
-    return _url(admin_dsn, database=WORKSPACE, role=role, password=password)
 
 
 def _check_key(key: str) -> None:

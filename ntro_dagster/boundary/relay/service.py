@@ -1,0 +1,250 @@
+"""The workspace's half: an HTTP application for each tenant, over one pool of connections to the workspace's database.
+
+Reads are answered by a few threads. What changes something goes through one writer, which does what has gathered in one
+transaction, together with the key of each call: whoever asks again, after a kill at whatever moment, finds it done once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from dagster import DagsterInstance
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from ntro_dagster.boundary import vocabulary as words
+from ntro_dagster.boundary.relay import encoding
+from ntro_dagster.boundary.relay.calls import CALLS, WRITES
+from ntro_dagster.boundary.relay.view import NotYoursError, TenantView
+from ntro_dagster.boundary.storage import transaction
+from ntro_dagster.errors import NtroError
+
+logger = logging.getLogger("ntro.relay")
+
+LARGEST_BODY = 4 * 2**20
+LARGEST_BATCH = 64
+READERS = 4
+
+_AWAY = (OperationalError, InterfaceError, DagsterPostgresException)
+"""The database is not there: come again."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class KeyReusedError(NtroError):
+    code = "RELAY_KEY_REUSED"
+    summary = "two different calls carry the same key"
+    mend = "a key is made for one call and used again only to repeat it"
+
+
+_STATUS: dict[type[NtroError], HTTPStatus] = {
+    NotYoursError: HTTPStatus.FORBIDDEN,
+    KeyReusedError: HTTPStatus.CONFLICT,
+    encoding.RelayProtocolError: HTTPStatus.BAD_REQUEST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One call that changes something."""
+
+    tenant: str
+    key: UUID
+    digest: bytes
+    do: Callable[[], bytes]
+    done: Future[bytes]
+
+
+class Writer:
+    """Does writes in the order in which they come, as many in one transaction as have gathered meanwhile."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, tenant: str, key: UUID, digest: bytes, do: Callable[[], bytes]) -> Future[bytes]:
+        done: Future[bytes] = Future()
+        self._waiting.put(Write(tenant, key, digest, do, done))
+        return done
+
+    def close(self) -> None:
+        """Return when everything that was submitted is done."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch, last = [first], False
+            while len(batch) < LARGEST_BATCH and not self._waiting.empty():
+                following = self._waiting.get()
+                if following is None:
+                    last = True
+                    break
+                batch.append(following)
+            self._do(batch)
+            if last:
+                return
+
+    def _do(self, batch: list[Write]) -> None:
+        try:
+            with transaction(self._engine) as connection:
+                answers = self._answers(connection, batch)
+        except Exception as error:
+            if len(batch) > 1:
+                for write in batch:
+                    self._do([write])
+            else:
+                batch[0].done.set_exception(error)
+            return
+        for write in batch:
+            write.done.set_result(answers[write.tenant, write.key])
+
+    def _answers(self, connection: Connection, batch: list[Write]) -> dict[tuple[str, UUID], bytes]:
+        fresh = {
+            (row.tenant, row.key)
+            for row in connection.execute(
+                _CLAIM,
+                {
+                    "tenants": [write.tenant for write in batch],
+                    "keys": [str(write.key) for write in batch],
+                    "digests": [write.digest for write in batch],
+                },
+            )
+        }
+        answers: dict[tuple[str, UUID], bytes] = {}
+        for write in batch:
+            call = write.tenant, write.key
+            if call in fresh:
+                fresh.remove(call)
+                answers[call] = write.do()
+                if answers[call] != _NOTHING:
+                    connection.execute(_ANSWERED, {"tenant": write.tenant, "key": write.key, "answer": answers[call]})
+            else:
+                answers[call] = self._replay(connection, write)
+        return answers
+
+    def _replay(self, connection: Connection, write: Write) -> bytes:
+        row = connection.execute(_KNOWN, {"tenant": write.tenant, "key": write.key}).one()
+        if bytes(row.digest) != write.digest:
+            raise KeyReusedError
+        return bytes(row.answer) if row.answer is not None else _NOTHING
+
+
+_NOTHING = encoding.dumps(None)
+_CLAIM = text("""
+    INSERT INTO relay.writes (tenant, key, digest)
+    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS uuid[]), CAST(:digests AS bytea[]))
+    ON CONFLICT DO NOTHING
+    RETURNING tenant, key
+""")
+_ANSWERED = text("UPDATE relay.writes SET answer = :answer WHERE tenant = :tenant AND key = :key")
+_KNOWN = text("SELECT digest, answer FROM relay.writes WHERE tenant = :tenant AND key = :key")
+
+
+class Relay:
+    """What all tenants share."""
+
+    def __init__(self, instance: DagsterInstance, engine: Engine) -> None:
+        self.instance = instance
+        self.writer = Writer(engine)
+        self.readers = ThreadPoolExecutor(READERS, "relay-reader")
+        self.refused: Counter[tuple[str, str]] = Counter()
+        """How often each tenant was refused each call."""
+
+    def close(self) -> None:
+        self.readers.shutdown()
+        self.writer.close()
+
+    def application(self, tenant: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """The ASGI application behind one tenant's socket: who reaches it is that tenant."""
+        view = TenantView(tenant, self.instance)
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            status, answer = await self._answer(tenant, view, scope, receive)
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+
+        return application
+
+    async def _answer(self, tenant: str, view: TenantView, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        """Status and body. What went wrong is told by its code: an exception's text would hold SQL, and more."""
+        call = scope["path"].removeprefix("/v1/")
+        if scope["method"] != "POST" or call not in CALLS:
+            return self._refuse(tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
+        body = await _body(receive)
+        if body is None:
+            return self._refuse(tenant, call, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RELAY_PROTOCOL")
+        try:
+            return HTTPStatus.OK, await self._done(tenant, view, call, scope, body)
+        except (NotYoursError, KeyReusedError, encoding.RelayProtocolError) as error:
+            return self._refuse(tenant, call, _STATUS[type(error)], error.code)
+        except _AWAY:
+            logger.warning("%s: %s: the database is away", tenant, call)
+            return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
+        except Exception as error:
+            return self._refuse(tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
+
+    async def _done(self, tenant: str, view: TenantView, call: str, scope: Scope, body: bytes) -> bytes:
+        def do() -> bytes:
+            return _perform(view, call, body)
+
+        if call not in WRITES:
+            return await asyncio.get_running_loop().run_in_executor(self.readers, do)
+        key = _key(scope)
+        digest = hashlib.sha256(call.encode() + b"\0" + body).digest()
+        return await asyncio.wrap_future(self.writer.submit(tenant, key, digest, do))
+
+    def _refuse(self, tenant: str, call: str, status: HTTPStatus, code: str) -> tuple[int, bytes]:
+        self.refused[tenant, call] += 1
+        logger.warning("refused %s: %s: %s", tenant, call, words.code(code))
+        return status, encoding.dumps(words.code(code))
+
+
+def _perform(view: TenantView, call: str, body: bytes) -> bytes:
+    given = encoding.loads(body)
+    method = getattr(view, call)
+    try:
+        arguments = inspect.signature(method).bind(**given)
+    except TypeError:
+        raise encoding.RelayProtocolError from None
+    return encoding.dumps(method(*arguments.args, **arguments.kwargs))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > LARGEST_BODY:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _key(scope: Scope) -> UUID:
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            try:
+                return UUID(value.decode())
+            except ValueError:
+                break
+    raise encoding.RelayProtocolError

@@ -1,0 +1,247 @@
+"""What one tenant may ask of the workspace: a method for each call, and nothing else.
+
+Each looks at what is asked before it asks Dagster's storages, and takes out of the answer what is another tenant's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+from dagster import AssetKey, DagsterInstance, DagsterRun
+from dagster._core.event_api import AssetRecordsFilter, EventRecordsResult, RunStatusChangeRecordsFilter
+from dagster._core.events import DagsterEventType
+from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.config import PoolConfig
+from dagster._core.snap.execution_plan_snapshot import ExecutionPlanSnapshot
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord, RunsFilter
+from dagster._core.storage.event_log.base import AssetRecord, PoolLimit
+from dagster._utils.concurrency import ConcurrencyClaimStatus
+
+from ntro_dagster.boundary import wall
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, entities_set
+from ntro_dagster.boundary.relay.calls import EVENTS
+from ntro_dagster.errors import NtroError
+
+REMEMBERED = 10_000
+
+
+class NotYoursError(NtroError):
+    """Another tenant's, or nobody's."""
+
+    code = "NOT_YOURS"
+    summary = "a tenant's process asked for what is not its own"
+    mend = "see the relay's log: it names the tenant and the call"
+
+
+class TenantView:
+    """The workspace as one tenant sees it. Safe for several threads."""
+
+    def __init__(self, tenant: str, instance: DagsterInstance) -> None:
+        self._tenant = tenant
+        self._instance = instance
+        self._runs = instance.run_storage
+        self._events = instance.event_log_storage
+        self._owned: OrderedDict[str, None] = OrderedDict()
+
+    # -- runs
+
+    def get_run_records(  # noqa: PLR0917 - as Dagster has it
+        self,
+        filters: RunsFilter | None = None,
+        limit: int | None = None,
+        order_by: str | None = None,
+        ascending: bool = False,
+        cursor: str | None = None,
+        bucket_by: None = None,
+    ) -> Sequence[RunRecord]:
+        self._refuse_unless(bucket_by is None and order_by in {None, "id", "create_timestamp", "update_timestamp"})
+        records = self._runs.get_run_records(self._own(filters), limit, order_by, ascending, cursor)
+        for record in records:
+            self._remember(record.dagster_run)
+        return records
+
+    def get_runs(
+        self,
+        filters: RunsFilter | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        bucket_by: None = None,
+        ascending: bool = False,
+    ) -> Sequence[DagsterRun]:
+        self._refuse_unless(bucket_by is None)
+        runs = self._runs.get_runs(self._own(filters), cursor, limit, None, ascending)
+        for run in runs:
+            self._remember(run)
+        return runs
+
+    def get_runs_count(self, filters: RunsFilter | None = None) -> int:
+        return self._runs.get_runs_count(self._own(filters))
+
+    def get_execution_plan_snapshot(self, execution_plan_snapshot_id: str) -> ExecutionPlanSnapshot:
+        """Of a run of ours that is at work: who executes a plan has asked for its run before."""
+        if execution_plan_snapshot_id not in self._owned:
+            self.get_run_records(RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
+        self._refuse_unless(execution_plan_snapshot_id in self._owned)
+        return self._runs.get_execution_plan_snapshot(execution_plan_snapshot_id)
+
+    # -- events
+
+    def store_event(self, event: EventLogEntry) -> None:
+        known = self._checked(event)
+        if known is not None:
+            self._instance.handle_new_event(known)
+
+    def fetch_materializations(
+        self,
+        records_filter: AssetKey | AssetRecordsFilter,
+        limit: int,
+        cursor: str | None = None,
+        ascending: bool = False,
+    ) -> EventRecordsResult:
+        self._ours(records_filter if isinstance(records_filter, AssetKey) else records_filter.asset_key)
+        return self._events.fetch_materializations(records_filter, limit, cursor, ascending)
+
+    def fetch_observations(
+        self,
+        records_filter: AssetKey | AssetRecordsFilter,
+        limit: int,
+        cursor: str | None = None,
+        ascending: bool = False,
+    ) -> EventRecordsResult:
+        self._ours(records_filter if isinstance(records_filter, AssetKey) else records_filter.asset_key)
+        return self._events.fetch_observations(records_filter, limit, cursor, ascending)
+
+    def get_latest_materialization_events(self, asset_keys: Iterable[AssetKey]) -> Mapping[AssetKey, EventLogEntry | None]:
+        keys = list(asset_keys)
+        self._ours(*keys)
+        return self._events.get_latest_materialization_events(keys)
+
+    def get_asset_records(self, asset_keys: Sequence[AssetKey] | None = None) -> Sequence[AssetRecord]:
+        self._refuse_unless(asset_keys is not None)
+        self._ours(*asset_keys or ())
+        return self._events.get_asset_records(asset_keys)
+
+    def get_latest_tags_by_partition(  # noqa: PLR0917 - as Dagster has it
+        self,
+        asset_key: AssetKey,
+        event_type: DagsterEventType,
+        tag_keys: Sequence[str],
+        asset_partitions: Sequence[str] | None = None,
+        before_cursor: int | None = None,
+        after_cursor: int | None = None,
+    ) -> Mapping[str, Mapping[str, str]]:
+        self._ours(asset_key)
+        return self._events.get_latest_tags_by_partition(
+            asset_key, event_type, tag_keys, asset_partitions, before_cursor, after_cursor
+        )
+
+    def fetch_run_status_changes(
+        self,
+        records_filter: DagsterEventType | RunStatusChangeRecordsFilter,
+        limit: int,
+        cursor: str | None = None,
+        ascending: bool = False,
+    ) -> EventRecordsResult:
+        """Dagster has no filter for it, so everybody's are read and the others' left out; the cursor stays as it is."""
+        found = self._events.fetch_run_status_changes(records_filter, limit, cursor, ascending)
+        ours = self._ours_among({record.run_id for record in found.records})
+        return EventRecordsResult([record for record in found.records if record.run_id in ours], found.cursor, found.has_more)
+
+    # -- partitions
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        self._refuse_unless(partitions_def_name == entities_set(self._tenant))
+        return self._events.has_dynamic_partition(partitions_def_name, partition_key)
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        self._refuse_unless(partitions_def_name == entities_set(self._tenant))
+        return self._events.get_dynamic_partitions(partitions_def_name)
+
+    # -- pools
+
+    def get_pool_config(self) -> PoolConfig:
+        return self._events.get_pool_config()
+
+    def get_pool_limits(self) -> Sequence[PoolLimit]:
+        return [pool for pool in self._events.get_pool_limits() if self._our_pool(pool.name)]
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> ConcurrencyClaimStatus:
+        self._pooled(concurrency_key, run_id, step_key)
+        return self._events.claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+
+    def check_concurrency_claim(self, concurrency_key: str, run_id: str, step_key: str) -> ConcurrencyClaimStatus:
+        self._pooled(concurrency_key, run_id, step_key)
+        return self._events.check_concurrency_claim(concurrency_key, run_id, step_key)
+
+    def free_concurrency_slot_for_step(self, run_id: str, step_key: str) -> None:
+        self._our_run(run_id)
+        self._events.free_concurrency_slot_for_step(run_id, step_key)
+
+    def free_concurrency_slots_for_run(self, run_id: str) -> None:
+        self._our_run(run_id)
+        self._events.free_concurrency_slots_for_run(run_id)
+
+    # -- what is ours
+
+    def _refuse_unless(self, right: bool) -> None:
+        if not right:
+            raise NotYoursError
+
+    def _own(self, filters: RunsFilter | None) -> RunsFilter:
+        filters = filters or RunsFilter()
+        self._refuse_unless(filters.tags.get(CODE_LOCATION_TAG, self._tenant) == self._tenant)
+        return RunsFilter(
+            run_ids=filters.run_ids,
+            job_name=filters.job_name,
+            statuses=filters.statuses,
+            tags={**filters.tags, CODE_LOCATION_TAG: self._tenant},
+            snapshot_id=filters.snapshot_id,
+            updated_after=filters.updated_after,
+            updated_before=filters.updated_before,
+            created_after=filters.created_after,
+            created_before=filters.created_before,
+            exclude_subruns=filters.exclude_subruns,
+        )
+
+    def _ours(self, *keys: AssetKey) -> None:
+        self._refuse_unless(all(key.path[0] == self._tenant for key in keys))
+
+    def _our_run(self, run_id: str) -> None:
+        self._refuse_unless(bool(self._ours_among({run_id})))
+
+    def _ours_among(self, run_ids: set[str]) -> set[str]:
+        """A run's owner never changes, so ours are remembered."""
+        unknown = [run_id for run_id in run_ids if run_id not in self._owned]
+        if unknown:
+            self.get_run_records(RunsFilter(run_ids=unknown))
+        return {run_id for run_id in run_ids if run_id in self._owned}
+
+    def _remember(self, run: DagsterRun) -> None:
+        for known in (run.run_id, run.execution_plan_snapshot_id):
+            if known:
+                self._owned[known] = None
+                self._owned.move_to_end(known)
+        while len(self._owned) > REMEMBERED:
+            self._owned.popitem(last=False)
+
+    def _our_pool(self, name: str) -> bool:
+        return name.startswith((f"{self._tenant}/", f"{self._tenant}__"))
+
+    def _pooled(self, concurrency_key: str, run_id: str, step_key: str) -> None:
+        self._refuse_unless(self._our_pool(concurrency_key) and isinstance(step_key, str))
+        self._our_run(run_id)
+
+    def _checked(self, event: EventLogEntry) -> EventLogEntry | None:
+        """The event, if it is of a run of ours, of a kind that a run may store, about our own assets; rebuilt by the wall."""
+        self._our_run(event.run_id)
+        known = wall.event(event)
+        if known is None or known.dagster_event is None:
+            return None
+        inner = known.dagster_event
+        self._refuse_unless(inner.event_type in EVENTS)
+        about = (inner.asset_key, getattr(inner.event_specific_data, "asset_key", None))
+        self._ours(*(key for key in about if key))
+        return known

@@ -1,0 +1,139 @@
+"""The process between tenants and the workspace's database: `python -m ntro_dagster.workspace.relay`.
+
+One unix socket for each tenant of the registry, in the tenant's own directory below NTRO_RELAY_SOCKETS: who may enter the
+directory is the tenant. SIGHUP: read the registry again. SIGTERM: answer what was asked, then end.
+
+Environment: DAGSTER_HOME, NTRO_PLANE, NTRO_INSTANCE_URL, NTRO_RELAY_SOCKETS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+
+from dagster import DagsterInstance
+from sqlalchemy import text
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ntro_dagster.boundary.instance_storage import INSTANCE_URL
+from ntro_dagster.boundary.relay.service import Relay
+from ntro_dagster.boundary.storage import pooled_engine
+from ntro_dagster.workspace.registry import Registry
+
+SOCKETS = "NTRO_RELAY_SOCKETS"
+SOCKET_NAME = "relay.sock"
+
+KEEP_ALIVE_S = 24 * 3600
+"""A sensor's thread may be quiet for hours; a closed connection would cost it an error."""
+FORGET_EVERY_S = 3600.0
+_FORGET = text("DELETE FROM relay.writes WHERE done_at < now() - interval '2 days'")
+"""No client tries for longer than minutes."""
+
+logger = logging.getLogger("ntro.relay")
+
+
+class RelayServer:
+    """The sockets of all tenants, in one event loop."""
+
+    def __init__(self, url: str, instance: DagsterInstance, sockets: Path) -> None:
+        self._url = url
+        self._sockets = sockets
+        self._engine = pooled_engine(url)
+        self._relay = Relay(instance, self._engine)
+        self._state = ServerState()
+        self._servers: dict[str, asyncio.Server] = {}
+        self._opening = asyncio.Lock()
+
+    async def open_sockets(self) -> None:
+        """One for each tenant that has a directory and none yet."""
+        async with self._opening:
+            await self._open_sockets()
+
+    async def _open_sockets(self) -> None:
+        for slug in await asyncio.to_thread(self._tenants):
+            directory = self._sockets / slug
+            if slug not in self._servers and directory.is_dir():
+                self._servers[slug] = await self._listen(slug, directory / SOCKET_NAME)
+                logger.info("serving %s", slug)
+
+    def _tenants(self) -> list[str]:
+        registry = Registry(self._url)
+        try:
+            return [tenant.slug for tenant in registry.tenants()]
+        finally:
+            registry.dispose()
+
+    async def _listen(self, slug: str, path: Path) -> asyncio.Server:
+        application = self._relay.application(slug)
+        config = Config(application, timeout_keep_alive=KEEP_ALIVE_S, access_log=False, log_config=None, lifespan="off")
+        config.load()
+        bound = _bind(path)
+        return await asyncio.get_running_loop().create_unix_server(
+            lambda: HttpToolsProtocol(config=config, server_state=self._state, app_state={}), sock=bound
+        )
+
+    async def forget(self) -> None:
+        """Keys that nobody will use again."""
+        while True:
+            await asyncio.to_thread(self._forget)
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    def _forget(self) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(_FORGET)
+
+    async def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        await asyncio.to_thread(self._relay.close)
+
+
+def _bind(path: Path) -> socket.socket:
+    """A socket for the owner of its directory."""
+    path.unlink(missing_ok=True)  # a killed predecessor's
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return bound
+
+
+async def serve(url: str, instance: DagsterInstance, sockets: Path) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    server = RelayServer(url, instance, sockets)
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def again() -> None:
+        task = loop.create_task(server.open_sockets())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, again)
+    await server.open_sockets()
+    forgetting = loop.create_task(server.forget())
+    await stop.wait()
+    forgetting.cancel()
+    await server.close()
+
+
+def main() -> None:
+    os.umask(0o077)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    with DagsterInstance.get() as instance:
+        asyncio.run(serve(os.environ[INSTANCE_URL], instance, Path(os.environ[SOCKETS])))
+
+
+if __name__ == "__main__":
+    main()
