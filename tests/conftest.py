@@ -52,6 +52,17 @@ def make_database(postgres_server: PostgresServer) -> Iterator[Callable[[], Data
 
 
 @pytest.fixture
+def as_workspace(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make this process one of the workspace's, on the database of that URL."""
+
+    def become(url: str) -> None:
+        monkeypatch.setenv("NTRO_PLANE", "workspace")
+        monkeypatch.setenv("NTRO_INSTANCE_URL", url)
+
+    return become
+
+
+@pytest.fixture
 def tenant_credentials(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
     """A fresh tenant database for this test alone."""
     return make_database()

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def instance(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def instance(url: str, tmp_path: Path, as_workspace: Callable[[str], None]) -> Iterator[DagsterInstance]:
     """The workspace's storages, with Dagster's own logging as loud as it comes."""
     prepare_instance(url)
     home = Home(tmp_path)
@@ -61,7 +61,7 @@ def instance(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     write_instance(home)
     configuration = home.dagster / "dagster.yaml"
     configuration.write_text(configuration.read_text().replace("python_log_level: CRITICAL", "python_log_level: DEBUG"))
-    monkeypatch.setenv("NTRO_INSTANCE_URL", url)
+    as_workspace(url)
     with DagsterInstance.from_config(str(home.dagster)) as opened:
         yield opened
 

@@ -6,7 +6,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from ntro_dagster.host.dagster_instance import INSTANCE_URL
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.supervision import ProcessSpec
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 POSTGRES = "postgres"
 WEBSERVER = "webserver"
 DAEMON = "daemon"
+RELAY = "relay"
 DATABASE_FIRST = 100  # started before, and stopped after, everything else (500)
 
 PYTHON = [sys.executable, "-P", "-m"]
@@ -56,26 +56,38 @@ def daemon_process(home: Home, instance_url: str) -> ProcessSpec:
     return _dagster_process(home, DAEMON, [*PYTHON, "dagster._daemon", "run", "-w", str(home.workspace_file)], instance_url)
 
 
+def relay_process(home: Home, instance_url: str) -> ProcessSpec:
+    """Between the code servers and Dagster's storage; serves the tenants of the registry."""
+    environment = home.process_env(RELAY)
+    write_environment(environment, _workspace(home, instance_url) | {"NTRO_RELAY_SOCKETS": str(home.sockets)})
+    argv = [*PYTHON, "ntro_dagster.workspace.relay"]
+    return ProcessSpec(
+        name=RELAY, argv=argv, environment=environment, log=home.logs / "relay.log", order=DATABASE_FIRST, start_seconds=1
+    )
+
+
+def _workspace(home: Home, instance_url: str) -> dict[str, str]:
+    return {"DAGSTER_HOME": str(home.dagster), "NTRO_PLANE": "workspace", "NTRO_INSTANCE_URL": instance_url}
+
+
 def _dagster_process(home: Home, name: str, argv: list[str], instance_url: str) -> ProcessSpec:
     environment = home.process_env(name)
-    write_environment(environment, {"DAGSTER_HOME": str(home.dagster), INSTANCE_URL: instance_url})
+    write_environment(environment, _workspace(home, instance_url))
     return ProcessSpec(name=name, argv=argv, environment=environment, log=home.logs / f"{name}.log")
 
 
-def code_server_process(home: Home, slug: str, instance_url: str, environment: dict[str, str]) -> ProcessSpec:
+def code_server_process(home: Home, slug: str, environment: dict[str, str]) -> ProcessSpec:
     """A tenant's code server.
 
     Args:
         home: the installation.
         slug: of the tenant.
-        instance_url: of Dagster's storage, by the tenant's own role.
         environment: what else the tenant's code needs: its credentials, its settings. Nothing is inherited.
     """
     tenant = home.tenant(slug)
     tenant.create()
     given = {
-        "DAGSTER_HOME": str(home.dagster),
-        INSTANCE_URL: instance_url,
+        "NTRO_RELAY": f"unix:{tenant.relay_socket}",
         "NTRO_TENANT": slug,
         "NTRO_SOCKET": str(tenant.socket),
     }

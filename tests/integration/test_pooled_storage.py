@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -39,12 +39,12 @@ def test_tables_are_made_only_when_asked(url: str) -> None:
     assert "start_time" in _columns(url)  # what it asserts without looking
 
 
-def test_a_run_needs_few_connections(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_needs_few_connections(url: str, tmp_path: Path, as_workspace: Callable[[str], None]) -> None:
     prepare_instance(url)
     home = Home(tmp_path)
     home.create()
     write_instance(home)
-    monkeypatch.setenv("NTRO_INSTANCE_URL", url)
+    as_workspace(url)
 
     @asset
     def thing() -> None: ...

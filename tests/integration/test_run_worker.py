@@ -16,13 +16,14 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient
-from stub_processes import code_server_process, daemon_process, webserver_process
+from stub_processes import code_server_process, daemon_process, relay_process, webserver_process
 
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.workspace.registry import Registry
 
 T = TypeVar("T")
 NOTICED_WITHIN = 20.0  # seconds from the kill to FAILURE
@@ -43,7 +44,6 @@ class Host:
     instance: DagsterInstance
     client: DagsterGraphQLClient
     url: str
-    database: str
 
     def submit(self, job: str) -> str:
         return self.client.submit_job_execution(job, repository_location_name="acme")
@@ -74,13 +74,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def code_server(home: Home, url: str, slug: str, **more: str) -> ProcessSpec:
+def code_server(home: Home, slug: str, **more: str) -> ProcessSpec:
     stub = {
         "NTRO_DEFINITIONS_MODULE": "stub_tenant",
         "PYTHONPATH": str(Path(__file__).parent),
         "STUB_DIRECTORY": str(home.run),
     }
-    return code_server_process(home, slug, url, stub | more)
+    return code_server_process(home, slug, stub | more)
 
 
 @pytest.fixture(scope="module", params=["forkserver", "spawn"])
@@ -95,12 +95,17 @@ def host(
         admin.execute(f"CREATE DATABASE {name}")
     url = postgres_server.admin_dsn(name)
     prepare_instance(url)
+    registry = Registry(url)
+    registry.prepare()
+    registry.create_tenant("acme")
+    registry.dispose()
     write_instance(home)
     write_workspace(home, ["acme"])
-    acme = code_server(home, url, "acme", NTRO_RUN_START_METHOD=request.param)
-    specs = [acme, daemon_process(home, url), webserver_process(home, url)]
+    acme = code_server(home, "acme", NTRO_RUN_START_METHOD=request.param)
+    specs = [relay_process(home, url), acme, daemon_process(home, url), webserver_process(home, url)]
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NTRO_PLANE", "workspace")
         patch.setenv("NTRO_INSTANCE_URL", url)
         try:
             supervisor.start(specs)
@@ -115,7 +120,7 @@ def host(
             wait_for(serving)
             client = DagsterGraphQLClient("127.0.0.1", port_number=port)
             with DagsterInstance.from_config(str(home.dagster)) as instance:
-                yield Host(home, supervisor, instance, client, web, url)
+                yield Host(home, supervisor, instance, client, web)
         finally:
             supervisor.stop()
             shutil.rmtree(home.sockets)
@@ -180,7 +185,7 @@ def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> No
 
 
 def test_tenant_added_while_running(host: Host) -> None:
-    host.supervisor.add(code_server(host.home, host.database, "beta"))
+    host.supervisor.add(code_server(host.home, "beta"))
     write_workspace(host.home, ["acme", "beta"])
     wait_for(lambda: reload_workspace(host.url).get("beta"))
     assert reload_workspace(host.url) == {"acme": True, "beta": True}
@@ -190,7 +195,7 @@ def test_tenant_added_while_running(host: Host) -> None:
 
 
 def test_second_code_server_is_refused(host: Host) -> None:
-    spec = code_server(host.home, host.database, "acme")
+    spec = code_server(host.home, "acme")
     twin = replace(spec, name="twin", log=host.home.logs / "twin.log")
     before = host.code_server()
     host.supervisor.add(twin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def test_dagster_takes_every_setting(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NTRO_INSTANCE_URL", "postgresql://u:p@127.0.0.1:1/d")  # nobody there: nothing may connect
+def test_dagster_takes_every_setting(home: Home, as_workspace: Callable[[str], None]) -> None:
+    as_workspace("postgresql://u:p@127.0.0.1:1/d")  # nobody there: nothing may connect
     write_instance(home, max_concurrent_runs=7, runs_per_tenant=3)
     with DagsterInstance.from_config(str(home.dagster)) as instance:
         for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
@@ -49,13 +50,38 @@ def test_dagster_takes_every_setting(home: Home, monkeypatch: pytest.MonkeyPatch
         assert not instance.telemetry_enabled
 
 
-def test_instance_reference_carries_no_secret(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NTRO_INSTANCE_URL", "postgresql://u:planted@127.0.0.1:1/d")
+def test_instance_reference_carries_no_secret(home: Home, as_workspace: Callable[[str], None]) -> None:
+    as_workspace("postgresql://u:planted@127.0.0.1:1/d")
     write_instance(home)
     with DagsterInstance.from_config(str(home.dagster)) as instance:
         assert "planted" not in repr(instance.get_ref().to_dict())
         again = DagsterInstance.from_ref(instance.get_ref())
         assert again.run_storage._engine is instance.run_storage._engine  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"NTRO_INSTANCE_URL": "postgresql://u:planted@127.0.0.1:1/d"},
+        {"NTRO_PLANE": "workspace"},
+        {"NTRO_PLANE": "tenant", "NTRO_INSTANCE_URL": "postgresql://u:planted@127.0.0.1:1/d"},
+        {"NTRO_PLANE": "workspace", "NTRO_INSTANCE_URL": ""},
+    ],
+)
+def test_whoever_is_not_the_workspace_gets_the_relay(
+    home: Home, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NTRO_PLANE", "NTRO_INSTANCE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    write_instance(home)
+    with DagsterInstance.from_config(str(home.dagster)) as instance:
+        assert type(instance.run_storage).__name__ == "RelayRunStorage"
+        assert type(instance.event_log_storage).__name__ == "RelayEventLogStorage"
+        assert type(instance.schedule_storage).__name__ == "RelayScheduleStorage"
+        assert "planted" not in repr(instance.get_ref().to_dict())
 
 
 def test_workspace_has_one_server_per_tenant(home: Home) -> None:
