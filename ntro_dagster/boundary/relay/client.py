@@ -25,6 +25,8 @@ from ntro_dagster.errors import UsageError
 
 _IGNORED = frozenset({"watch", "end_watch", "dispose", "optimize_for_webserver", "alembic_version"})
 """Nothing to do in a tenant's process."""
+_OWN = frozenset({"register_instance"})
+"""Concerns the object itself, and nothing behind it."""
 
 
 class NotForTenantsError(UsageError):
@@ -59,7 +61,7 @@ def _ignore(*_: Any, **__: Any) -> None: ...
 
 def _half(base: type, calls: Iterable[str], **more: Any) -> dict[str, Any]:
     """Every public method of `base`: forwarded, ignored or refused."""
-    public = {name for name, kind in vars(base).items() if inspect.isfunction(kind) and not name.startswith("_")}
+    public = {name for name, _ in inspect.getmembers(base, inspect.isfunction) if not name.startswith("_")} - _OWN
     half: dict[str, Any] = {name: _refuse(name) for name in public | base.__abstractmethods__}  # type: ignore[attr-defined]
     half |= dict.fromkeys(_IGNORED & half.keys(), _ignore)
     half |= {name: _forward(base, name) for name in calls}
@@ -80,7 +82,12 @@ def _store_event_batch(self: Any, events: Iterable[EventLogEntry]) -> None:
         _store_event(self, event)
 
 
-RelayRunStorage = type("RelayRunStorage", (RunStorage,), _half(RunStorage, RUN_CALLS))
+def _no_cursors(*_: Any) -> dict[str, str]:
+    """Dagster looks here for the state of definitions; ours have none."""
+    return {}
+
+
+RelayRunStorage = type("RelayRunStorage", (RunStorage,), _half(RunStorage, RUN_CALLS, get_cursor_values=_no_cursors))
 RelayScheduleStorage = type("RelayScheduleStorage", (ScheduleStorage,), _half(ScheduleStorage, ()))
 RelayEventLogStorage = type(
     "RelayEventLogStorage",

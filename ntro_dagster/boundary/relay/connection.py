@@ -125,10 +125,11 @@ def _connection() -> tuple[http.client.HTTPConnection, dict[str, str]]:
     return opened
 
 
-def close() -> None:
-    """Close this thread's connection; the next call opens one."""
+def forget() -> None:
+    """Close this thread's connection; the next call looks for the address anew."""
     if getattr(_local, "owner", None) == os.getpid():
         _local.opened[0].close()
+    _local.owner = None
 
 
 def call(name: str, body: bytes, *, run_id: str | None = None, told: Callable[[], str] | None = None) -> bytes:

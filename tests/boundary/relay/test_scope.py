@@ -1,0 +1,184 @@
+"""Tenant acme asks, by every call there is, about beta's runs, assets, partitions and pools: it learns and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterRun
+from dagster._core.event_api import AssetRecordsFilter, RunStatusChangeRecordsFilter
+from dagster._core.events import JobFailureData, RunEnqueuedData, StepMaterializationData
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.dagster_run import RunsFilter
+from test_relay import Wire
+from world import World, serving, world
+
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, entities_set
+from ntro_dagster.boundary.relay import encoding
+from ntro_dagster.boundary.relay.calls import CALLS, EVENTS
+from ntro_dagster.platforms.postgres.server import PostgresServer
+
+THEIR_KEY = AssetKey(["beta", "ledgers", "things_1"])
+OUR_KEY = AssetKey(["acme", "ledgers", "things_1"])
+
+
+@dataclass
+class Both:
+    """A run of each tenant, finished; and one of beta's that is at work."""
+
+    here: World
+    ours: DagsterRun
+    theirs: DagsterRun
+    at_work: DagsterRun
+
+
+@pytest.fixture(scope="module")
+def both(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with world(postgres_server, tmp_path_factory.mktemp("scope")) as here, serving(here):
+        for slug in ("acme", "beta"):
+            here.workspace.add_dynamic_partitions(entities_set(slug), [f"{slug}-spv"])
+            here.workspace.event_log_storage.set_concurrency_slots(f"{slug}/pool", 1)
+        runs = {slug: here.create_run(slug) for slug in ("acme", "beta")}
+        for slug, run in runs.items():
+            with here.tenant(slug) as opened:
+                here.execute(opened, run, slug)
+        yield Both(here, runs["acme"], runs["beta"], here.create_run("beta", 3))
+
+
+def _entry(run_id: str, kind: DagsterEventType, data: Any = None) -> EventLogEntry:
+    event = DagsterEvent(kind.value, "month_end", event_specific_data=data)
+    return EventLogEntry(None, 20, "", run_id, 1.0, job_name="month_end", dagster_event=event)  # type: ignore[no-untyped-call]
+
+
+def _materialized(run_id: str, key: AssetKey) -> EventLogEntry:
+    return _entry(run_id, DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(AssetMaterialization(key)))
+
+
+ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
+    "runs by their owner": lambda both: ("get_runs", {"filters": RunsFilter(tags={CODE_LOCATION_TAG: "beta"})}),
+    "records by their owner": lambda both: ("get_run_records", {"filters": RunsFilter(tags={CODE_LOCATION_TAG: ["beta"]})}),
+    "count by their owner": lambda both: ("get_runs_count", {"filters": RunsFilter(tags={CODE_LOCATION_TAG: "beta"})}),
+    "runs in buckets": lambda both: ("get_runs", {"bucket_by": "job"}),
+    "records in a strange order": lambda both: ("get_run_records", {"order_by": "run_body"}),
+    "plan of a finished run": lambda both: (
+        "get_execution_plan_snapshot",
+        {"execution_plan_snapshot_id": both.theirs.execution_plan_snapshot_id},
+    ),
+    "plan of a run at work": lambda both: (
+        "get_execution_plan_snapshot",
+        {"execution_plan_snapshot_id": both.at_work.execution_plan_snapshot_id},
+    ),
+    "materializations": lambda both: ("fetch_materializations", {"records_filter": THEIR_KEY, "limit": 9}),
+    "materializations, filtered": lambda both: (
+        "fetch_materializations",
+        {"records_filter": AssetRecordsFilter(THEIR_KEY), "limit": 9},
+    ),
+    "observations": lambda both: ("fetch_observations", {"records_filter": THEIR_KEY, "limit": 9}),
+    "latest materializations": lambda both: ("get_latest_materialization_events", {"asset_keys": [OUR_KEY, THEIR_KEY]}),
+    "assets": lambda both: ("get_asset_records", {"asset_keys": [THEIR_KEY]}),
+    "all assets": lambda both: ("get_asset_records", {}),
+    "tags of partitions": lambda both: (
+        "get_latest_tags_by_partition",
+        {"asset_key": THEIR_KEY, "event_type": DagsterEventType.ASSET_MATERIALIZATION, "tag_keys": ["x"]},
+    ),
+    "partitions": lambda both: ("get_dynamic_partitions", {"partitions_def_name": entities_set("beta")}),
+    "a partition": lambda both: (
+        "has_dynamic_partition",
+        {"partitions_def_name": entities_set("beta"), "partition_key": "beta-spv"},
+    ),
+    "a slot of their pool": lambda both: (
+        "claim_concurrency_slot",
+        {"concurrency_key": "beta/pool", "run_id": both.ours.run_id, "step_key": "s"},
+    ),
+    "a slot for their run": lambda both: (
+        "claim_concurrency_slot",
+        {"concurrency_key": "acme/pool", "run_id": both.theirs.run_id, "step_key": "s"},
+    ),
+    "a look at their slot": lambda both: (
+        "check_concurrency_claim",
+        {"concurrency_key": "beta/pool", "run_id": both.theirs.run_id, "step_key": "s"},
+    ),
+    "freeing a slot": lambda both: ("free_concurrency_slot_for_step", {"run_id": both.theirs.run_id, "step_key": "s"}),
+    "freeing slots": lambda both: ("free_concurrency_slots_for_run", {"run_id": both.theirs.run_id}),
+    "an event of their run": lambda both: ("store_event", {"event": _entry(both.at_work.run_id, DagsterEventType.RUN_START)}),
+    "the failure of their run": lambda both: (
+        "store_event",
+        {"event": _entry(both.at_work.run_id, DagsterEventType.RUN_FAILURE, JobFailureData(None))},
+    ),
+    "an event of no run": lambda both: ("store_event", {"event": _materialized("", OUR_KEY)}),
+    "an event of a run that is none": lambda both: (
+        "store_event",
+        {"event": _materialized("00000000-0000-4000-8000-000000000000", OUR_KEY)},
+    ),
+    "their asset in our run": lambda both: ("store_event", {"event": _materialized(both.ours.run_id, THEIR_KEY)}),
+    "their check in our run": lambda both: (
+        "store_event",
+        {
+            "event": _entry(
+                both.ours.run_id,
+                DagsterEventType.ASSET_CHECK_EVALUATION,
+                AssetCheckEvaluation(asset_key=THEIR_KEY, check_name="adds_up", passed=True, metadata={}),
+            )
+        },
+    ),
+    "an event that only the workspace writes": lambda both: (
+        "store_event",
+        {"event": _entry(both.ours.run_id, DagsterEventType.RUN_ENQUEUED, RunEnqueuedData("acme", "r", None))},
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_is_refused_and_logged_and_changes_nothing(both: Both, attack: str, caplog: pytest.LogCaptureFixture) -> None:
+    call, given = ATTACKS[attack](both)
+    before = both.here.dump()
+    wire = Wire(both.here.socket("acme"))
+    with caplog.at_level(logging.WARNING, logger="ntro.relay"):
+        status, answer = wire.say(call, encoding.dumps(given), key="5f0a4a4e-0000-4000-8000-000000000000")
+    wire.close()
+    assert (status, answer) == (403, b'"NOT_YOURS"')
+    assert f"refused acme: {call}: NOT_YOURS" in caplog.text
+    assert both.here.dump() == before
+
+
+OPEN: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
+    "their run by its id": lambda both: ("get_runs", {"filters": RunsFilter(run_ids=[both.theirs.run_id])}),
+    "their record by its id": lambda both: ("get_run_records", {"filters": RunsFilter(run_ids=[both.theirs.run_id])}),
+    "everybody's runs": lambda both: ("get_runs", {}),
+    "everybody's records": lambda both: ("get_run_records", {}),
+    "count of everybody's": lambda both: ("get_runs_count", {}),
+    "everybody's ends": lambda both: ("fetch_run_status_changes", {"records_filter": DagsterEventType.RUN_SUCCESS, "limit": 99}),
+    "everybody's ends, filtered": lambda both: (
+        "fetch_run_status_changes",
+        {"records_filter": RunStatusChangeRecordsFilter(DagsterEventType.RUN_SUCCESS), "limit": 99},
+    ),
+    "pools": lambda both: ("get_pool_limits", {}),
+    "the pools' configuration": lambda both: ("get_pool_config", {}),
+}
+
+
+@pytest.mark.parametrize("question", OPEN)
+def test_a_question_about_everybody_is_answered_about_us(both: Both, question: str) -> None:
+    call, given = OPEN[question](both)
+    wire = Wire(both.here.socket("acme"))
+    status, answer = wire.say(call, encoding.dumps(given))
+    wire.close()
+    assert status == 200
+    told = answer.decode()
+    for theirs in ("beta", both.theirs.run_id, both.at_work.run_id, both.theirs.execution_plan_snapshot_id or "?"):
+        assert theirs not in told
+    if question in {"everybody's runs", "everybody's records", "everybody's ends"}:
+        assert both.ours.run_id in told
+    if question == "count of everybody's":
+        assert json.loads(told) == 1
+
+
+def test_every_call_and_every_kind_of_event_was_tried(both: Both) -> None:
+    assert {ATTACKS[name](both)[0] for name in ATTACKS} | {OPEN[name](both)[0] for name in OPEN} == CALLS
+    planned = {kind for kind in DagsterEventType if "PLANNED" in kind.value or "WIPED" in kind.value}
+    assert not planned & EVENTS
+    assert not {DagsterEventType.RUN_ENQUEUED, DagsterEventType.RUN_STARTING, DagsterEventType.RUN_CANCELING} & EVENTS
