@@ -6,16 +6,12 @@ partition, assets and tags are the tenant's own, and everything else that Dagste
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from dagster import AssetKey
-from dagster._core.definitions.partitions.utils import MultiPartitionKey
-from dagster._core.definitions.run_request import RunRequest
 from dagster._grpc.types import PartitionArgs, PartitionSetExecutionParamArgs
-from dagster._serdes import deserialize_value, serialize_value
+from dagster._serdes import deserialize_value
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
@@ -77,10 +73,10 @@ def _runs(survey: Survey, entities: Entities, answered: Any) -> list[Any]:
     kept = [run for each in offered if (run := _run(survey, slugs, each))]
     if len(kept) < len(offered):
         wall.dropped["run request"] += len(offered) - len(kept)
-    return [json.loads(serialize_value(run)) for run in kept]
+    return kept
 
 
-def _run(survey: Survey, slugs: frozenset[str], offered: Any) -> RunRequest | None:
+def _run(survey: Survey, slugs: frozenset[str], offered: Any) -> dict[str, Any] | None:
     """None: it asks for something that is not the tenant's."""
     asked, job = offered.get("partition_key"), offered.get("job_name")
     partition, keys = words.partition(asked), _keys(survey, offered.get("asset_selection"))
@@ -93,13 +89,18 @@ def _run(survey: Survey, slugs: frozenset[str], offered: Any) -> RunRequest | No
     )
     if foreign or offered.get("run_config") or offered.get("asset_check_keys") or offered.get("asset_graph_subset"):
         return None
-    return RunRequest(
-        run_key=run_key,
-        job_name=job,
-        partition_key=MultiPartitionKey(_dimensions(partition)) if partition else None,
-        asset_selection=keys or None,
-        tags=_tags(survey.tenant, partition, offered.get("tags") or {}),
-    )
+    return {
+        "__class__": "RunRequest",
+        "run_key": run_key,
+        "run_config": {},
+        "tags": _tags(survey.tenant, partition, offered.get("tags") or {}),
+        "job_name": job,
+        "asset_selection": keys or None,
+        "stale_assets_only": False,
+        "partition_key": partition,
+        "asset_check_keys": None,
+        "asset_graph_subset": None,
+    }
 
 
 def _run_key(offered: Any, partition: str | None) -> str | None:
@@ -108,11 +109,11 @@ def _run_key(offered: Any, partition: str | None) -> str | None:
     return key if key and key.split(":")[1] == partition else None
 
 
-def _keys(survey: Survey, assets: Any) -> list[AssetKey] | None:
+def _keys(survey: Survey, assets: Any) -> list[dict[str, Any]] | None:
     """None: one of them is not the tenant's."""
     known = {tuple(node["asset_key"]["path"]) for node in survey.repository["external_asset_graph_data"]}
     paths = [tuple(each["path"]) for each in assets or []]
-    return [AssetKey(list(path)) for path in paths] if known.issuperset(paths) else None
+    return [{"__class__": "AssetKey", "path": list(path)} for path in paths] if known.issuperset(paths) else None
 
 
 def _tags(tenant: str, partition: str | None, offered: dict[str, str]) -> dict[str, str]:
