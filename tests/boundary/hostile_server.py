@@ -58,7 +58,6 @@ def _name(channel: str) -> str:
     return secret(channel) if os.environ.get("HOSTILE_NAMES") else channel.replace(" ", "_")
 
 
-
 class Resource(ConfigurableResource):  # type: ignore[type-arg]
     word: str = _name("resource default")
 
