@@ -1,5 +1,7 @@
 """What this tenant's code defines: `python -m ntro_dagster.tenant.survey`, for the host, which gives it no data to define it by.
 
+Neither does the machine, where its kernel can see to that (`tenant.seclusion`).
+
 Prints one JSON object on standard output; whatever the code itself prints goes to standard error.
 """
 
@@ -10,9 +12,13 @@ import json
 import os
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
+import ntro_dagster
+from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
+from ntro_dagster.tenant.seclusion import seclude
 
 ATTRIBUTE = "defs"
 
@@ -38,6 +44,10 @@ def survey(module: str) -> dict[str, Any]:
 
 def main() -> None:
     said, sys.stdout = sys.stdout, sys.stderr
+    chosen = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    package, platform = Path(ntro_dagster.__file__).parent, platform_bundle().root
+    shipped = [package, platform / "subledgers", platform / "migrations", *(bundle.root for bundle in runbook_bundles())]
+    seclude([*shipped, *chosen], listed=[platform, platform / "runbooks"])
     with redirect_stdout(sys.stderr):
         found = survey(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
     said.write(json.dumps(found))
