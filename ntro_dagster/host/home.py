@@ -6,6 +6,7 @@
   dagster/                   DAGSTER_HOME: dagster.yaml
   workspace.yaml             one gRPC server per tenant, for webserver and daemon
   logs/                      one file per process of the workspace
+  surveys/                   what each tenant's code defines, as the workspace may know it
   run/                       what lives only while processes do: sockets, pid files, supervisor's configuration
   tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/
 """
@@ -190,6 +191,10 @@ class Home:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def surveys(self) -> Path:
+        return self.root / "surveys"
 
     @property
     def run(self) -> Path:

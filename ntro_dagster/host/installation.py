@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntro_dagster.boundary.answers.survey import SURVEYS
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
@@ -19,6 +20,7 @@ from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
+from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.tenant.deployment import bring_up_to_date
@@ -181,6 +183,7 @@ class Installation:
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
             self.supervisor.add(self.tenant_process(slug))
+        survey_tenants(self.home, tenants)
         if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
             raise ServicesSlowError(waiting=RELAY, seconds=round(START_PATIENCE_S), logs=self.home.logs)
         if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
@@ -222,6 +225,7 @@ class Installation:
             "DAGSTER_HOME": str(self.home.dagster),
             "NTRO_PLANE": "workspace",
             "NTRO_INSTANCE_URL": self.workspace_url(),
+            SURVEYS: str(self.home.surveys),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
         }
 
@@ -250,8 +254,8 @@ class Installation:
         environment = self._workspace_environment()
         port = str(self.home.describe().webserver_port)
         commands = {
-            "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", port, "-w", str(self.home.workspace_file)],
-            "daemon": ["dagster._daemon", "run", "-w", str(self.home.workspace_file)],
+            "webserver": ["webserver", "-h", "127.0.0.1", "-p", port, "-w", str(self.home.workspace_file)],
+            "daemon": ["daemon", "-w", str(self.home.workspace_file)],
         }
         specs = []
         for name, (module, *arguments) in commands.items():
@@ -259,7 +263,7 @@ class Installation:
             specs.append(
                 ProcessSpec(
                     name=name,
-                    argv=[sys.executable, "-P", "-m", module, *arguments],
+                    argv=[sys.executable, "-P", "-m", f"ntro_dagster.workspace.{module}", *arguments],
                     environment=self.home.process_env(name),
                     log=self.home.logs / f"{name}.log",
                     order=WORKSPACE_ORDER,

@@ -36,7 +36,7 @@ def ntro() -> Iterator[CommandLine]:
 
 def test_up_is_idempotent_and_status_and_doctor_are_content(ntro: CommandLine) -> None:
     before = ntro.ok("status")
-    assert {process["name"] for process in before["processes"]} == {"postgres", "webserver", "daemon", "tenant-acme"}
+    assert {process["name"] for process in before["processes"]} == {"postgres", "relay", "webserver", "daemon", "tenant-acme"}
     again = ntro.ok("up", "--detach")
     assert {p["name"]: p["pid"] for p in again["processes"]} == {p["name"]: p["pid"] for p in before["processes"]}
     told = ntro.ok("doctor")
@@ -244,7 +244,7 @@ def test_up_in_the_foreground_stops_everything_at_ctrl_c() -> None:
         while "Ctrl-C stops everything" not in said:
             said += os.read(reader, 1000).decode()
         pids = [process["pid"] for process in ntro.ok("status")["processes"]]
-        assert len(pids) == 3
+        assert len(pids) == 4
         up.send_signal(signal.SIGINT)
         while True:
             try:

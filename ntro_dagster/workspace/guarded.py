@@ -1,0 +1,54 @@
+"""What the webserver and the daemon have in common: the second guard stands before either hears of a tenant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+WORKSPACE_OPTION = "-w"
+
+
+def install_guard(arguments: list[str]) -> None:
+    """Args: `arguments`: those of Dagster's own program, with `-w FILE` for the workspace."""
+    from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
+
+    workspace_file = Path(arguments[arguments.index(WORKSPACE_OPTION) + 1])
+    install(Guard(location_at=locations(workspace_file), entities=_entities))
+
+
+def locations(workspace_file: Path) -> Callable[[str], str | None]:
+    """Whose code server listens at an address, after workspace.yaml, which is read again when it changes."""
+    known: dict[str, str] = {}
+    read_at: int | None = None
+
+    def location_at(address: str) -> str | None:
+        nonlocal known, read_at
+        written = workspace_file.stat().st_mtime_ns
+        if written != read_at:
+            servers = [entry["grpc_server"] for entry in yaml.safe_load(workspace_file.read_text())["load_from"]]
+            known = {_address(server): server["location_name"] for server in servers}
+            read_at = written
+        return known.get(address)
+
+    return location_at
+
+
+def _address(server: dict[str, str]) -> str:
+    return server.get("socket") or f"{server.get('host', 'localhost')}:{server['port']}"
+
+
+def _entities(tenant: str) -> frozenset[str]:
+    from ntro_dagster.boundary.names import entities_set  # noqa: PLC0415
+
+    return frozenset(_storage().event_log_storage.get_dynamic_partitions(entities_set(tenant)))
+
+
+@cache
+def _storage():  # type: ignore[no-untyped-def] # its type takes a second to import
+    from ntro_dagster.boundary.storage import PooledPostgresStorage  # noqa: PLC0415
+
+    return PooledPostgresStorage(os.environ["NTRO_INSTANCE_URL"])

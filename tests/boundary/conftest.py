@@ -1,0 +1,17 @@
+"""One workspace per module that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from answering import Place, opened
+
+from ntro_dagster.platforms.postgres.server import PostgresServer
+
+
+@pytest.fixture(scope="module")
+def place(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Code servers, a webserver and a daemon, running."""
+    with opened(postgres_server, tmp_path_factory.mktemp("answers")) as running:
+        yield running
