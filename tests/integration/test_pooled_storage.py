@@ -54,7 +54,7 @@ def test_a_run_needs_few_connections(url: str, tmp_path: Path, as_workspace: Cal
         with DagsterInstance.from_config(str(home.dagster)) as instance:
             assert materialize([thing], instance=instance).success
             assert len(instance.get_runs()) == 1
-        assert 1 <= _sessions(watcher) - before <= 3
+        assert _sessions(watcher) - before <= 2  # one is open since the tables were made
 
 
 def test_forked_child_opens_its_own_connection(url: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterRunStatus
 from dagster._core.events.log import EventLogEntry
 from world import World, world
 
-from ntro_dagster.boundary.relay import connection, encoding
+from ntro_dagster.boundary.relay import encoding
 from ntro_dagster.boundary.relay.calls import EVENTS
-from ntro_dagster.boundary.relay.connection import Sent
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
 STREAMS = 2
 STEPS = 4
+DEADLINE_S = 90.0
 
 
 @contextmanager
-def process(here: World) -> Iterator[subprocess.Popen[str]]:
-    """A relay of its own; killed in the end."""
+def relay(here: World) -> Iterator[None]:
+    """A relay in a process of its own, killed in the end."""
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(here.home.dagster),
@@ -37,35 +39,57 @@ def process(here: World) -> Iterator[subprocess.Popen[str]]:
         "NTRO_RELAY_SOCKETS": str(here.home.sockets),
     }
     command = [sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as relay:
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert relay.stderr
-            while "serving beta" not in relay.stderr.readline():
-                assert relay.poll() is None
-            yield relay
+            assert process.stderr
+            while "serving acme" not in process.stderr.readline():
+                assert process.poll() is None
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # so that it never waits for a reader
+            yield
         finally:
-            relay.kill()
+            process.kill()
 
 
-class Truth:
-    """What was sent, by run, as the tenant's journal would keep it."""
+def stream(here: World, journal: Path, enough: threading.Event) -> list[str]:
+    """Runs, one after the other, by a worker of acme; their ids."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NTRO_")}
+    environment |= {"NTRO_RELAY": f"unix:{here.socket('acme')}", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("stream.py")),
+        str(here.home.dagster),
+        "acme",
+        str(STEPS),
+        str(journal),
+    ]
+    runs = []
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin and worker.stdout
+        while not enough.is_set():
+            runs.append(here.create_run("acme", STEPS).run_id)
+            worker.stdin.write(f"{runs[-1]}\n")
+            worker.stdin.flush()
+            assert worker.stdout.readline().strip() == runs[-1]
+        worker.stdin.close()
+    assert worker.returncode == 0
+    return runs
 
-    def __init__(self) -> None:
-        self.sent: dict[str, list[EventLogEntry]] = defaultdict(list)
-        self.count = 0
-        self._more = threading.Condition()
 
-    def __call__(self, message: Sent) -> None:
-        with self._more:
-            if message.call == "store_event" and message.body:
-                self.sent[message.run_id or ""].append(encoding.loads(message.body)["event"])
-                self.count += 1
-                self._more.notify_all()
+def sent(journals: list[Path]) -> list[tuple[str, EventLogEntry]]:
+    lines = [line.split() for journal in journals if journal.exists() for line in journal.read_text().splitlines(keepends=True)]
+    return [(run_id, encoding.loads(base64.b64decode(body))["event"]) for run_id, body in lines]
 
-    def wait_for_another(self, number: int) -> None:
-        with self._more:
-            target = self.count + number
-            assert self._more.wait_for(lambda: self.count >= target, timeout=60), "the streams stand still"
+
+def another(journals: list[Path], events: int) -> None:
+    """Wait until that many more were sent."""
+
+    def count() -> int:
+        return sum(journal.read_bytes().count(b"\n") for journal in journals if journal.exists())
+
+    target, deadline = count() + events, time.monotonic() + DEADLINE_S
+    while count() < target:
+        assert time.monotonic() < deadline, "the streams stand still"
+        time.sleep(0.01)
 
 
 def identity(entry: EventLogEntry) -> tuple[str, float, str | None]:
@@ -74,43 +98,36 @@ def identity(entry: EventLogEntry) -> tuple[str, float, str | None]:
     return event.event_type_value, entry.timestamp, event.step_key
 
 
-def killed_under_a_stream(server: PostgresServer, root: Path, kills: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = Truth()
-    monkeypatch.setattr(connection, "keep", truth)
-    monkeypatch.setattr(connection, "patience_s", 120.0)
+def killed_under_a_stream(server: PostgresServer, root: Path, kills: int) -> None:
     enough = threading.Event()
-    runs: list[str] = []
-
-    def stream(here: World, acme: DagsterInstance) -> None:
-        while not enough.is_set():
-            run = here.create_run("acme", STEPS)
-            runs.append(run.run_id)
-            here.execute(acme, run, "acme", STEPS)
-
-    with world(server, root) as here, here.tenant("acme") as acme, ThreadPoolExecutor(STREAMS) as pool:
-        streams = [pool.submit(stream, here, acme) for _ in range(STREAMS)]
+    journals = [root / f"journal-{number}" for number in range(STREAMS)]
+    with world(server, root) as here, ThreadPoolExecutor(STREAMS) as pool:
+        streams = [pool.submit(stream, here, journal, enough) for journal in journals]
         try:
             for number in range(kills):
-                with process(here):
-                    truth.wait_for_another(7 + 5 * (number % 4))
+                with relay(here):
+                    another(journals, 7 + 5 * (number % 4))
         finally:
             enough.set()
-            with process(here):
-                for each in streams:
-                    each.result()
+            with relay(here):
+                runs = [run_id for each in streams for run_id in each.result(DEADLINE_S)]
+        said = defaultdict(list)
+        for run_id, entry in sent(journals):
+            said[run_id].append(identity(entry))
         assert len(runs) >= STREAMS
         for run_id in runs:
             run = here.workspace.get_run_by_id(run_id)
             assert run and run.status is DagsterRunStatus.SUCCESS
             stored = here.workspace.get_records_for_run(run_id, of_type=set(EVENTS)).records
-            found = [identity(record.event_log_entry) for record in sorted(stored, key=lambda record: record.storage_id)]
-            assert found == [identity(entry) for entry in truth.sent[run_id]]
+            assert [identity(record.event_log_entry) for record in sorted(stored, key=lambda record: record.storage_id)] == said[
+                run_id
+            ]
 
 
-def test_killed_four_times(postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed_under_a_stream(postgres_server, tmp_path, 4, monkeypatch)
+def test_killed_four_times(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    killed_under_a_stream(postgres_server, tmp_path, 4)
 
 
 @pytest.mark.long
-def test_killed_twenty_times(postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed_under_a_stream(postgres_server, tmp_path, 20, monkeypatch)
+def test_killed_twenty_times(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    killed_under_a_stream(postgres_server, tmp_path, 20)
