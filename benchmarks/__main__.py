@@ -13,12 +13,12 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import memory, staging, transitions
+from benchmarks import memory, relay, staging, transitions
 from benchmarks.measure import Comparison
 from benchmarks.tenant import Tenant, tenant
 
 RESULTS = Path(__file__).with_name("results.json")
-COMPARISONS = {"staging": staging.compare, "transitions": transitions.compare}
+COMPARISONS = {"staging": staging.compare, "transitions": transitions.compare, "relay": relay.compare}
 NAMES = (*COMPARISONS, "memory")
 
 
