@@ -13,6 +13,7 @@ from importlib.resources import files
 import psycopg
 
 from ntro_dagster.boundary.names import entities_set
+from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL
@@ -83,6 +84,7 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
             "NTRO_SOCKET": str(home.socket),
             "NTRO_PLATFORM_URL": urls.app,
             "NTRO_DOCUMENTS": str(home.documents),
+            LOGS: str(home.logs),
             "NTRO_SALT": secrets.token_hex(32),
             INSTANCE_URL: instance,
         },
