@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import INSTANCE_URL, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
-from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.platforms.postgres.roles import provision_workspace
@@ -178,6 +179,7 @@ class Installation:
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
+            self._name_logs(slug)
             self.supervisor.add(self.tenant_process(slug))
         if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
             silent = [slug for slug in tenants if not _listens(self.home.tenant(slug).socket)]
@@ -237,6 +239,13 @@ class Installation:
                 )
             )
         return specs
+
+    def _name_logs(self, slug: str) -> None:
+        """A tenant of an earlier release: its processes do not know yet where to log."""
+        tenant = self.home.tenant(slug)
+        environment = read_environment(tenant.process_env)
+        if LOGS not in environment:
+            write_environment(tenant.process_env, environment | {LOGS: str(tenant.logs)})
 
     def tenant_process(self, slug: str) -> ProcessSpec:
         """The tenant's code server."""
