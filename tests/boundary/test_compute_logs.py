@@ -71,7 +71,9 @@ def test_a_kill_loses_no_line(tmp_path: Path) -> None:
     assert b"last words" in run_log(tmp_path, RUN).read_bytes()
 
 
-@pytest.mark.parametrize("environment", [{}, {"NTRO_TENANT": "acme"}, {"NTRO_LOGS": "x"}], ids=["nothing", "no logs", "no tenant"])
+@pytest.mark.parametrize(
+    "environment", [{}, {"NTRO_TENANT": "acme"}, {"NTRO_LOGS": "x"}], ids=["nothing", "no logs", "no tenant"]
+)
 def test_a_process_that_is_no_tenants_captures_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     given = {name: value if value != "x" else str(tmp_path) for name, value in environment.items()}
     done = talk(given)
