@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc  # type: ignore[import-untyped]
 import psycopg
 
+from ntro_dagster.orchestration.failures import Place, StepFailedError, code_of, keep
 from ntro_dagster.platforms.postgres.journal import Journal, JournalUnavailableError, Row
 
 WAIT_S = 0.003
@@ -32,6 +33,7 @@ _MOST_KNOWN = 10_000
 logger = logging.getLogger("ntro.answers")
 
 Key = tuple[str, bytes]
+Behaviour = Callable[[Any, Any], Any]
 
 
 @dataclass
@@ -163,26 +165,51 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         if handler is None:
             return None
         method, inner = handler_call_details.method, handler.response_serializer
+        kind = _kind(handler)
 
         def serialized(answer: Any) -> bytes:
             content: bytes = inner(answer) if inner else answer
             self._note(method, content)
             return content
 
-        return _REBUILT[handler.request_streaming, handler.response_streaming](handler, serialized)
+        walled = (_walled_stream if handler.response_streaming else _walled)(getattr(handler, kind), method)
+        return getattr(grpc, f"{kind}_rpc_method_handler")(walled, handler.request_deserializer, serialized)
 
 
-def _rebuilt(kind: str) -> Callable[[Any, Callable[[Any], bytes]], Any]:
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
-    return lambda handler, serialized: make(getattr(handler, kind), handler.request_deserializer, serialized)
+def _kind(handler: Any) -> str:
+    asked, answered = ("stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming))
+    return f"{asked}_{answered}"
 
 
-_REBUILT = {
-    (False, False): _rebuilt("unary_unary"),
-    (False, True): _rebuilt("unary_stream"),
-    (True, False): _rebuilt("stream_unary"),
-    (True, True): _rebuilt("stream_stream"),
-}
+# gRPC sends the text of whatever a method raises along with its status.
+
+
+def _walled(inner: Behaviour, method: str) -> Behaviour:
+    def answer(request: Any, context: Any) -> Any:
+        try:
+            return inner(request, context)
+        except Exception as error:
+            _abort(error, context, method)
+
+    return answer
+
+
+def _walled_stream(inner: Behaviour, method: str) -> Behaviour:
+    def answers(request: Any, context: Any) -> Iterator[Any]:
+        try:
+            yield from inner(request, context)
+        except Exception as error:
+            _abort(error, context, method)
+
+    return answers
+
+
+def _abort(error: Exception, context: Any, method: str) -> NoReturn:
+    if context.code() is not None:  # the method's own `context.abort()`
+        raise error
+    failed = StepFailedError(code_of(error), keep(error, Place(step=method)))
+    context.abort(grpc.StatusCode.UNKNOWN, str(failed))
+    raise failed  # not reached: `abort` raises
 
 
 @contextmanager

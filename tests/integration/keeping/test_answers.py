@@ -31,6 +31,17 @@ def plain(answer: bytes) -> bytes:
     return answer
 
 
+def refuses(question: bytes, context: Any) -> bytes:
+    if question == b"abort":
+        context.abort(grpc.StatusCode.NOT_FOUND, "our own words")
+    raise ValueError("Blue Heron Ltd")
+
+
+def refuses_later(question: bytes, context: Any) -> Iterator[bytes]:
+    yield question
+    refuses(question, context)
+
+
 class Asked:
     """A server that answers with what it is asked, and a client of it."""
 
@@ -39,6 +50,8 @@ class Asked:
         channel = grpc.insecure_channel(f"unix:{socket}")
         self.one = channel.unary_unary(f"/{service}/One", plain, plain)
         self.many = channel.unary_stream(f"/{service}/Many", plain, plain)
+        self.refuses = channel.unary_unary(f"/{service}/Refuses", plain, plain)
+        self.refuses_later = channel.unary_stream(f"/{service}/RefusesLater", plain, plain)
         self.channel = channel
 
 
@@ -54,6 +67,8 @@ def serving(recorder: AnswerRecorder, socket: Path) -> Iterator[Asked]:
         server = grpc.server(ThreadPoolExecutor(4))
     handlers = {
         "One": grpc.unary_unary_rpc_method_handler(lambda question, _: question, plain, plain),
+        "Refuses": grpc.unary_unary_rpc_method_handler(refuses, plain, plain),
+        "RefusesLater": grpc.unary_stream_rpc_method_handler(refuses_later, plain, plain),
         "Many": grpc.unary_stream_rpc_method_handler(many, plain, plain),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -90,6 +105,22 @@ def test_answers_are_kept_verbatim_and_equal_ones_once(kept: Kept, tmp_path: Pat
     assert kept.fetch(
         "SELECT digest, first_at < last_at FROM system.answers WHERE method = %s AND content = 'IDLE'", f"/{asked.service}/One"
     ) == [(sha256(b"IDLE").digest(), True)]
+
+
+def test_what_a_method_raises_leaves_as_a_code_and_an_id(kept: Kept, tmp_path: Path) -> None:
+    with serving(AnswerRecorder(kept.journal), tmp_path / "s") as asked:
+        for ask in (lambda: asked.refuses(b"x"), lambda: list(asked.refuses_later(b"x"))):
+            with pytest.raises(grpc.RpcError) as refused:
+                ask()
+            code, _, error = refused.value.details().removesuffix(")").partition(" (error ")
+            assert (refused.value.code(), code) == (grpc.StatusCode.UNKNOWN, "ValueError")
+            assert kept.fetch("SELECT story, split_part(step, '/', 2) FROM system.errors WHERE id = %s", error) == [
+                ("Blue Heron Ltd", asked.service)
+            ]
+            assert "Heron" not in str(refused.value)
+        with pytest.raises(grpc.RpcError) as own:
+            asked.refuses(b"abort")
+        assert (own.value.code(), own.value.details()) == (grpc.StatusCode.NOT_FOUND, "our own words")
 
 
 def test_only_servers_made_in_it_are_recorded(kept: Kept) -> None:
