@@ -48,7 +48,7 @@ SAID = [
 
 
 def talk(environment: dict[str, str], more: str = "pass") -> subprocess.CompletedProcess[bytes]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NTRO_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NTRO_", "PYTHON"))}  # buffers as usual
     script = TALKS.format(key=KEY, more=more)
     return subprocess.run([sys.executable, "-c", script], env=clean | environment, capture_output=True, check=False)
 

@@ -183,6 +183,9 @@ def test_a_statement_that_is_wrong_is_not_tried_again(kept: Kept, monkeypatch: p
         kept.journal.write(
             "transcript", {"at": None, "run_id": "x", "call": "", "key": "", "sent": b"", "told": None}, patience=9.0
         )
+    monkeypatch.setitem(journal_module.STATEMENTS, "transcript", b"DO $$ BEGIN RAISE SQLSTATE '54000'; END $$")
+    with pytest.raises(psycopg.OperationalError):
+        kept.journal.write("transcript", {}, patience=9.0)
     assert waited == []
 
 
