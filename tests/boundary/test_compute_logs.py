@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from dagster import DagsterEventType, DagsterInstance, job, op
@@ -19,7 +18,7 @@ from ntro_dagster.boundary.compute_logs import TenantComputeLogs
 from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.host.dagster_instance import instance_config
 
-RUN = str(uuid4())
+RUN = "8ddb28b2-3a0e-4d0e-9a53-2f5b8d3c9d11"
 KEY = [RUN, "compute_logs", "abcdefgh"]
 
 TALKS = """
