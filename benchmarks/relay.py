@@ -21,8 +21,7 @@ from dagster._core.execution.api import execute_run_iterator
 
 from benchmarks.measure import Comparison, alternate
 from benchmarks.tenant import Tenant
-from ntro_dagster.boundary.instance_storage import INSTANCE_URL, PLANE, WORKSPACE
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, RELAY
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, INSTANCE_URL, PLANE, RELAY, WORKSPACE
 from ntro_dagster.boundary.relay import connection, encoding
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance

@@ -14,9 +14,7 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-PLANE = "NTRO_PLANE"
-WORKSPACE = "workspace"
-INSTANCE_URL = "NTRO_INSTANCE_URL"
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, WORKSPACE
 
 
 class InstanceStorage(DagsterStorage, ConfigurableClass):

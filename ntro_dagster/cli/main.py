@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ntro_dagster.cli import balance, entities, failures, ingest, review, rows, runs, schedules, services, tenants
+from ntro_dagster.cli import (
+    balance,
+    entities,
+    errors,
+    failures,
+    ingest,
+    review,
+    rows,
+    run_logs,
+    runs,
+    schedules,
+    services,
+    tenants,
+)
 from ntro_dagster.cli.invocation import HomeOption, JsonOption, command, invocation
 
 if TYPE_CHECKING:
@@ -43,7 +56,9 @@ services.register(app)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(entities.app, name="entity")
 ingest.register(app)
+run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")
+app.add_typer(errors.app, name="errors")
 app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)

@@ -219,6 +219,7 @@ def _follow(opened: Feed, run_id: str, timeout: float) -> FeedEntry:
 
 def _show_one(opened: Feed, entry: FeedEntry) -> None:
     steps = opened.steps(entry.run_id)
+    failures = opened.failures(entry.run_id) if entry.status != "SUCCESS" else []
 
     def human() -> None:
         pairs(
@@ -239,8 +240,12 @@ def _show_one(opened: Feed, entry: FeedEntry) -> None:
                 [Column("Asset"), Column("Status"), Column("Took", right=True)],
                 [(step.asset, step.status, duration(step.duration_s)) for step in steps],
             )
+        for failure in failures:
+            line(f"{failure.asset}: {failure.code}" + (f" (error {failure.error_id})" if failure.error_id else ""), "red")
+            if failure.error_id:
+                line(f"→ ntro errors show {failure.error_id} --tenant {entry.tenant}")
 
-    result({**shape(entry), "steps": steps}, human)
+    result({**shape(entry), "steps": steps, "failures": failures}, human)
 
 
 def _state(entry: FeedEntry) -> tuple[str, int]:

@@ -89,11 +89,11 @@ def instance_config(*, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -
         "schedules": {**threads, "num_submit_workers": 4},
         "backfills": {**threads, "num_submit_workers": 4},
         "compute_logs": {
-            "module": "dagster._core.storage.noop_compute_log_manager",
-            "class": "NoOpComputeLogManager",
+            "module": "ntro_dagster.boundary.compute_logs",
+            "class": "TenantComputeLogs",
             "config": {},
         },
-        "python_logs": {"python_log_level": "CRITICAL"},
+        "python_logs": {"python_log_level": "DEBUG"},  # heard by the tenant; the wall drops log lines
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         "retention": {

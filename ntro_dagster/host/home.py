@@ -28,6 +28,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ntro_dagster.boundary.names import RELAY
+from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
 FORMAT = 1
@@ -139,6 +141,17 @@ class TenantHome:
     def relay_socket(self) -> Path:
         """Where the workspace's relay listens for this tenant, in the same directory: who may enter it is the tenant."""
         return self.home.sockets / self.slug / "relay.sock"
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What the tenant's processes are told of where things are: part of their environment."""
+        return {
+            "NTRO_TENANT": self.slug,
+            "NTRO_SOCKET": str(self.socket),
+            "NTRO_DOCUMENTS": str(self.documents),
+            LOGS: str(self.logs),
+            RELAY: f"unix:{self.relay_socket}",
+        }
 
     def credential(self, role: Role) -> Path:
         """The file with this role's database URL, 0600."""

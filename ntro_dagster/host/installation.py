@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntro_dagster.boundary.answers.survey import SURVEYS
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, WORKSPACE
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
-from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
@@ -182,6 +183,7 @@ class Installation:
         self.supervisor.add(self._relay_process())
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
+            self._tell_places(slug)
             self.supervisor.add(self.tenant_process(slug))
         survey_tenants(self.home, tenants)
         if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
@@ -223,8 +225,8 @@ class Installation:
     def _workspace_environment(self) -> dict[str, str]:
         return {
             "DAGSTER_HOME": str(self.home.dagster),
-            "NTRO_PLANE": "workspace",
-            "NTRO_INSTANCE_URL": self.workspace_url(),
+            PLANE: WORKSPACE,
+            INSTANCE_URL: self.workspace_url(),
             SURVEYS: str(self.home.surveys),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
         }
@@ -270,6 +272,14 @@ class Installation:
                 )
             )
         return specs
+
+    def _tell_places(self, slug: str) -> None:
+        """What a release gives a tenant's processes, also where an earlier one made the tenant."""
+        tenant = self.home.tenant(slug)
+        known = read_environment(tenant.process_env)
+        wanted = {name: value for name, value in known.items() if name != INSTANCE_URL} | tenant.places
+        if wanted != known:
+            write_environment(tenant.process_env, wanted)
 
     def tenant_process(self, slug: str) -> ProcessSpec:
         """The tenant's code server."""

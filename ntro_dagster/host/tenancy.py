@@ -12,7 +12,7 @@ from importlib.resources import files
 
 import psycopg
 
-from ntro_dagster.boundary.names import RELAY, entities_set
+from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.home import Role, write_private
@@ -76,12 +76,9 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     write_environment(
         home.process_env,
         {
-            "NTRO_TENANT": slug,
-            "NTRO_SOCKET": str(home.socket),
+            **home.places,
             "NTRO_PLATFORM_URL": urls.app,
-            "NTRO_DOCUMENTS": str(home.documents),
             "NTRO_SALT": secrets.token_hex(32),
-            RELAY: f"unix:{home.relay_socket}",
         },
     )
     _serve(installation)

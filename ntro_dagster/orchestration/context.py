@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-import traceback
-import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -17,21 +14,13 @@ from dagster import AssetExecutionContext, MultiPartitionKey
 
 from ntro_dagster.errors import NtroError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
+from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.handle import open as open_subledger
 
 T = TypeVar("T")
-
-
-class StepFailedError(Exception):
-    """What the workspace gets to see of any failure: a code and the id of the full story, which stays with the tenant."""
-
-    def __init__(self, code: str, error_id: UUID) -> None:
-        self.code = code
-        self.error_id = error_id
-        super().__init__(f"{code} (error {error_id})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +104,6 @@ class UnknownPartitionEntityError(NtroError):
     mend = "run `ntro entity create` for it again: it completes what is missing"
 
 
-@contextmanager
-def at_the_wall() -> Iterator[None]:
-    """Around everything a tenant's step does: any exception leaves as a code and an error id; the full story goes to
-    the tenant's own log.
-    """
-    try:
-        yield
-    except Exception as error:
-        error_id = uuid.uuid4()
-        code = error.code if isinstance(error, NtroError) else type(error).__name__
-        story = f"{error.explain()}\n{error.advice()}\n" if isinstance(error, NtroError) else ""
-        sys.stderr.write(f"error {error_id} {code}\n{story}{traceback.format_exc()}\n")
-        sys.stderr.flush()
-        raise StepFailedError(code, error_id) from None
-
-
 def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext], Coroutine[Any, Any, T]]) -> T:
     """Run an async step in its partition's context, behind the wall."""
 
@@ -138,5 +111,6 @@ def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext]
         async with runbook_context(context) as opened:
             return await step(opened)
 
-    with at_the_wall():
+    partition = context.partition_key if context.has_partition_key else None
+    with at_the_wall(Place(context.run_id, context.get_step_execution_context().step.key, partition)):
         return asyncio.run(run())

@@ -9,7 +9,7 @@ from datetime import timedelta
 from dagster import AssetKey, DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext
 
 from ntro_dagster.boundary.names import unit
-from ntro_dagster.orchestration.context import at_the_wall
+from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.sensors import Job
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
@@ -18,21 +18,25 @@ from ntro_dagster.platforms.environment import bound_tenant, database_from_envir
 def monthly_schedule(job: Job, *, cron: str, timezone: str, selection: Sequence[AssetKey]) -> ScheduleDefinition:
     """Args: `cron`: five fields; `timezone`: IANA name, in which the tick's date decides which month has ended."""
 
+    name = f"{job.name}_monthly"
+
     def evaluate(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
-        ended = (context.scheduled_execution_time.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
-        with at_the_wall():
-            entities = asyncio.run(_open_entities())
-        for entity in entities:
-            key = partition_key(entity, ended)
-            yield RunRequest(
-                run_key=f"monthly:{key}",
-                partition_key=key,
-                asset_selection=list(selection),
-                tags=unit(bound_tenant(), str(key)),
-            )
+        with at_the_wall(Place(step=name)):
+            ended = (context.scheduled_execution_time.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+            keys = [partition_key(entity, ended) for entity in asyncio.run(_open_entities())]
+            requests = [
+                RunRequest(
+                    run_key=f"monthly:{key}",
+                    partition_key=key,
+                    asset_selection=list(selection),
+                    tags=unit(bound_tenant(), str(key)),
+                )
+                for key in keys
+            ]
+        yield from requests
 
     return ScheduleDefinition(
-        name=f"{job.name}_monthly",
+        name=name,
         job=job,
         cron_schedule=cron,
         execution_timezone=timezone,

@@ -29,7 +29,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
 from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
-from ntro_dagster.orchestration.context import at_the_wall
+from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
@@ -51,8 +51,10 @@ Job = JobDefinition | UnresolvedAssetJobDefinition
 def sensor(job: Job, work: Work, subledgers: Sequence[str]) -> SensorDefinition:
     """Starts a run for each partition in which `work` waits, over the assets that do it."""
 
+    name = f"{job.name}_{work}"
+
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
-        with at_the_wall():
+        with at_the_wall(Place(step=name)):
             found = asyncio.run(_ask(work, subledgers))
             requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
         if requests:
@@ -61,7 +63,7 @@ def sensor(job: Job, work: Work, subledgers: Sequence[str]) -> SensorDefinition:
             yield SkipReason("IDLE")
 
     return SensorDefinition(
-        name=f"{job.name}_{work}",
+        name=name,
         job=job,
         evaluation_fn=evaluate,
         minimum_interval_seconds=INTERVAL_S,

@@ -7,7 +7,7 @@ from typing import Any
 from dagster import InputContext, IOManager, OutputContext
 
 from ntro_dagster.errors import UsageError
-from ntro_dagster.orchestration.context import at_the_wall
+from ntro_dagster.orchestration.failures import Place, at_the_wall
 
 
 class ValueReturnedError(UsageError):
@@ -29,9 +29,10 @@ class RefusesValues(IOManager):
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         if obj is not None:
-            with at_the_wall():
+            partition = context.partition_key if context.has_partition_key else None
+            with at_the_wall(Place(context.run_id, context.step_key, partition)):
                 raise ValueReturnedError(asset=context.step_key)
 
     def load_input(self, context: InputContext) -> None:
-        with at_the_wall():
+        with at_the_wall(Place(context.step_context.run_id, context.step_context.step.key)):
             raise ValueAskedForError(asset=context.name)

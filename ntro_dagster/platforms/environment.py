@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from pathlib import Path
 
+from ntro_dagster.boundary.tenant_logs import aside, logs_directory
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.platforms.postgres.journal import Journal
 
 
 class TenantNotBoundError(UsageError):
@@ -28,7 +32,21 @@ def database_from_environment(tenant_slug: str | None = None) -> TenantDatabase:
     bound = bound_tenant()
     if tenant_slug not in {None, bound}:
         raise TenantNotBoundError(bound=bound, asked=tenant_slug)
+    return TenantDatabase(_platform_url(bound))
+
+
+def journal_from_environment() -> Journal:
+    """The tenant's journal, the same one for the whole process. Raises `TenantNotBoundError`."""
+    return _journal(_platform_url(bound_tenant()), logs_directory())
+
+
+@lru_cache(maxsize=8)
+def _journal(url: str, logs: Path | None) -> Journal:
+    return Journal(url, aside=aside(logs) if logs else None)
+
+
+def _platform_url(bound: str) -> str:
     url = os.environ.get("NTRO_PLATFORM_URL")
     if not url:
         raise TenantNotBoundError(bound="a tenant without a database address", asked=bound)
-    return TenantDatabase(url)
+    return url

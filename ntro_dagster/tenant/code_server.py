@@ -3,8 +3,8 @@
 The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --location-name TENANT`, but with warm run
 workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
 
-Environment: NTRO_SOCKET, NTRO_TENANT; NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does;
-NTRO_DEFINITIONS_MODULE for other definitions (tests).
+Environment: NTRO_SOCKET, NTRO_TENANT, NTRO_PLATFORM_URL; NTRO_LOGS, without which nothing that runs print is kept;
+NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_DEFINITIONS_MODULE for other definitions (tests).
 """
 
 # Each run worker imports this module again as `__mp_main__`, so Dagster is imported within functions.
@@ -24,6 +24,7 @@ from ntro_dagster.errors import NtroError, UsageError
 
 SOCKET = "NTRO_SOCKET"
 TENANT = "NTRO_TENANT"
+PLATFORM_URL = "NTRO_PLATFORM_URL"
 DEFINITIONS_MODULE = "NTRO_DEFINITIONS_MODULE"
 
 DRAIN_SECONDS = 10.0  # how long runs may go on after SIGTERM before they are interrupted; supervisor kills at 20
@@ -95,6 +96,9 @@ def serve(path: Path, tenant: str, module: str) -> None:
     from dagster._utils.interrupts import setup_interrupt_handlers  # noqa: PLC0415
     from dagster._utils.log import configure_loggers  # noqa: PLC0415
 
+    from ntro_dagster.platforms.environment import journal_from_environment  # noqa: PLC0415
+    from ntro_dagster.tenant.answers import AnswerRecorder, recorded  # noqa: PLC0415
+    from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
     from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
 
     class TenantApiServer(DagsterApiServer):
@@ -128,19 +132,25 @@ def serve(path: Path, tenant: str, module: str) -> None:
     )
     # DagsterApiServer takes everything that concerns processes from this one attribute
     servicer._mp_ctx = start_context()  # type: ignore[assignment]
-    server = DagsterGrpcServer(
-        server_termination_event=stop,
-        dagster_api_servicer=servicer,
-        logger=logger,
-        threadpool_executor=threads,
-        socket=str(path),
-    )
+    keep_transcript()
+    recorder = AnswerRecorder(journal_from_environment())
+    with recorded(recorder):
+        server = DagsterGrpcServer(
+            server_termination_event=stop,
+            dagster_api_servicer=servicer,
+            logger=logger,
+            threadpool_executor=threads,
+            socket=str(path),
+        )
     logger.info("Serving %s on %s", tenant, path)
     try:
         _start_fork_server(servicer._mp_ctx)
+        recorder.start()
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
         logger.info("Stopped serving %s", tenant)
+    finally:
+        recorder.stop()
 
 
 def _start_fork_server(context: object) -> None:
@@ -156,7 +166,7 @@ def main() -> None:
     """Serve what the environment names; exits with the error's status and advice where it cannot."""
     os.umask(0o077)
     try:
-        for name in (SOCKET, TENANT):
+        for name in (SOCKET, TENANT, PLATFORM_URL):
             if not os.environ.get(name):
                 raise CodeServerEnvironmentError(name=name)
         path = Path(os.environ[SOCKET])

@@ -45,24 +45,26 @@ def die_with_parents() -> None:
     threading.Thread(target=watch, name="ntro-parent-watch", daemon=True).start()
 
 
-def be_patient() -> None:
-    """A run outlives a restart of the workspace: it waits for the relay longer than a thread that answers somebody may."""
+def begin() -> None:
+    """Keep what is sent; and outlive a restart of the workspace: a run waits for it longer than who answers somebody may."""
     from ntro_dagster.boundary.relay import connection  # noqa: PLC0415 - needs Dagster
+    from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
 
+    keep_transcript()
     connection.patience_s = connection.LONG_PATIENCE_S
 
 
 class ForkedRunWorker(ForkServerProcess):
     def run(self) -> None:
         die_with_parents()
-        be_patient()
+        begin()
         super().run()
 
 
 class SpawnedRunWorker(SpawnProcess):
     def run(self) -> None:
         die_with_parents()
-        be_patient()
+        begin()
         super().run()
 
 

@@ -11,8 +11,10 @@ import os
 
 import dagster._grpc.impl  # noqa: F401 - what a worker runs
 
+import ntro_dagster.boundary.compute_logs
 import ntro_dagster.boundary.relay.client
 import ntro_dagster.orchestration.launcher
+import ntro_dagster.tenant.journal
 import ntro_dagster.tenant.run_worker  # noqa: F401 - knows the fork server by having been imported here
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 

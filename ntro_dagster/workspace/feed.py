@@ -20,6 +20,7 @@ from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.tags import CODE_LOCATION_TAG
 from sqlalchemy import func, select
 
+from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine
 from ntro_dagster.errors import NotFoundError, UsageError
@@ -99,6 +100,15 @@ class StepEntry:
     duration_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class FailureEntry:
+    """A step that failed. `error_id`: of the story that its tenant keeps; None where nothing of the tenant's failed."""
+
+    asset: str
+    code: str
+    error_id: str | None
+
+
 class KnowsWorkspace(Protocol):
     """What the feed needs of an installation."""
 
@@ -159,6 +169,16 @@ class Feed:
             if asset and all(_WORD.fullmatch(word) for word in asset):
                 taken = step.end_time - step.start_time if step.end_time and step.start_time else None
                 found.append(StepEntry("/".join(asset), step.status.value if step.status else "IN_PROGRESS", taken))
+        return found
+
+    def failures(self, run_id: str) -> list[FailureEntry]:
+        """The steps of a run that failed, in the order they did."""
+        found = []
+        for event in self._storage.event_log_storage.get_logs_for_run(run_id, of_type={DagsterEventType.STEP_FAILURE}):
+            error = getattr(event.dagster_event and event.dagster_event.event_specific_data, "error", None)
+            code, _, rest = words.failure(getattr(error, "message", None)).partition(" (error ")
+            asset = (event.step_key or "").partition("__")[2].replace("__", "/")
+            found.append(FailureEntry(asset, code, rest.removesuffix(")") or None))
         return found
 
     def _full_id(self, run_id: str) -> str:

@@ -21,7 +21,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ntro_dagster.boundary.instance_storage import INSTANCE_URL
+from ntro_dagster.boundary.names import INSTANCE_URL
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.workspace.registry import Registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import socket
@@ -19,6 +20,7 @@ from dagster_graphql import DagsterGraphQLClient
 from stub_processes import code_server_process, daemon_process, relay_process, webserver_process
 
 from ntro_dagster.boundary.storage import prepare_instance
+from ntro_dagster.boundary.tenant_logs import aside, run_log
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
@@ -168,11 +170,29 @@ def test_killed_fork_server_takes_its_workers_along(host: Host) -> None:
     host.await_status(again, DagsterRunStatus.SUCCESS)
 
 
-def test_cancelled_run_is_cancelled(host: Host) -> None:
-    run_id = host.submit("slow_job")
+@pytest.mark.parametrize("job", ["slow_job", "walled_job"])
+def test_cancelled_run_is_cancelled(host: Host, job: str) -> None:
+    run_id = host.submit(job)
     host.worker(run_id)
     assert host.instance.run_launcher.terminate(run_id)
     host.await_status(run_id, DagsterRunStatus.CANCELED)
+
+
+def test_what_a_run_says_is_its_tenants(host: Host) -> None:
+    """Its journal has no database here: it lies aside."""
+    run_id = host.submit("talks_job")
+    host.await_status(run_id, DagsterRunStatus.FAILURE)
+    logs = host.home.tenant("acme").logs
+    text = run_log(logs, run_id).read_text()
+    for said in ("said by print", "said to the log of the step", "said to a logger"):
+        assert said in text
+    (kept,) = [
+        error for path in aside(logs).glob("*.json") if (error := json.loads(path.read_text()))["row"].get("run_id") == run_id
+    ]
+    assert (kept["kind"], kept["row"]["story"], kept["row"]["step"]) == ("errors", "said on the way out", "acme__talks")
+    told = " ".join(str(event) for event in host.instance.all_logs(run_id))
+    assert f"SystemExit (error {kept['row']['id']})" in told
+    assert "said" not in told.replace("_said", "")
 
 
 def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +29,7 @@ from installed import (
 from scanning import findings, workspace_files, workspace_texts
 
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG, entities_set
+from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.demo.documents import SUPPLIERS, TENANTS, write_documents
 from ntro_dagster.host.home import Role
 from ntro_dagster.orchestration.partitions import partition_key
@@ -311,9 +311,12 @@ def test_failed_posting_is_tried_again_ever_later_until_it_works(month: Month) -
     error = re.search(r"ACCOUNT_UNKNOWN \(error ([0-9a-f-]{36})\)", told)
     assert error
     assert NO_ACCOUNT not in told
-    log = (site.home.tenant("meadow").logs / "code_server.log").read_text()
-    assert error[1] in log
-    assert NO_ACCOUNT in log
+    (kept,) = client.ask("SELECT * FROM system.errors WHERE id = %s", [error[1]])
+    assert (kept["code"], str(kept["run_id"])) == ("ACCOUNT_UNKNOWN", attempts[-1].dagster_run.run_id)
+    assert (kept["step"], kept["partition"]) == ("meadow__ledgers__journals", f"{BROKEN}|{PERIOD}")
+    assert NO_ACCOUNT in kept["story"]
+    output = run_log(site.home.tenant("meadow").logs, attempts[-1].dagster_run.run_id).read_text()
+    assert error[1] in output
 
     client.ask("UPDATE ledgers.accounts SET active = TRUE WHERE code = %s", [NO_ACCOUNT], role=Role.OWNER)
     eventually(lambda: client.closed(PERIOD, BROKEN), "posted and closed once the account is there")
@@ -354,7 +357,15 @@ def test_files_of_the_workspace_hold_none_either(month: Month) -> None:
     assert findings(texts, secrets_of(month)) == []
 
 
-def test_tenants_own_log_may_tell(month: Month) -> None:
-    """The scan does find what is there: a tenant's own log names the account of the failed posting."""
-    log: Path = month.site.home.tenant("meadow").logs / "code_server.log"
-    assert findings([("log", log.read_text())], {NO_ACCOUNT: "account"}) == [("log", "account", NO_ACCOUNT)]
+def test_the_tenants_own_journal_may_tell(month: Month) -> None:
+    """The scan does find what is there: a tenant's journal names the account of the failed posting."""
+    stories = [("errors", row["story"]) for row in month.clients["meadow"].ask("SELECT DISTINCT story FROM system.errors")]
+    assert ("errors", "account", NO_ACCOUNT) in findings(stories, {NO_ACCOUNT: "account"})
+
+
+def test_the_code_servers_answers_are_kept(month: Month) -> None:
+    """Every sensor's, each different one once."""
+    answers = month.clients["meadow"].ask("SELECT method, times FROM system.answers")
+    asked = {row["method"].rpartition("/")[2] for row in answers}
+    assert {"ExternalSensorExecution", "StartRun", "Ping"} <= asked or {"SyncExternalSensorExecution", "StartRun"} <= asked
+    assert max(row["times"] for row in answers) > 1

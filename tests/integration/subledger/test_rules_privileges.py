@@ -16,6 +16,9 @@ KEPT = {
     "ledgers.closes": "HISTORY_IS_APPEND_ONLY",
     "system.history": "HISTORY_IS_APPEND_ONLY",
     "system.changes": "HISTORY_IS_APPEND_ONLY",
+    "system.errors": "HISTORY_IS_APPEND_ONLY",
+    "system.transcript": "HISTORY_IS_APPEND_ONLY",
+    "system.answers": "HISTORY_IS_APPEND_ONLY",
     "system.signals": "SIGNALS_ARE_KEPT",
     "system.signal_rows": "SIGNALS_ARE_KEPT",
     "ingest.submitted_documents": "DOCUMENTS_ARE_IMMUTABLE",
@@ -27,6 +30,8 @@ UNCHANGEABLE = {
     "ledgers.closes": "journals = 0",
     "system.history": "code = 'x'",
     "system.changes": "actor = 'x'",
+    "system.errors": "story = 'x'",
+    "system.transcript": "sent = 'x'",
     "ingest.submitted_documents": "name = 'x'",
     "ingest.submitted_records": "raw = '{}'",
 }

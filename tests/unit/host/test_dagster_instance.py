@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from dagster._core.run_coordinator import QueuedRunCoordinator
-from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from sqlalchemy.pool import QueuePool
 
+from ntro_dagster.boundary.compute_logs import TenantComputeLogs
 from ntro_dagster.boundary.names import UNIT_TAG
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
@@ -32,7 +32,7 @@ def test_dagster_takes_every_setting(home: Home, as_workspace: Callable[[str], N
         for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
             assert isinstance(storage._engine.pool, QueuePool)  # type: ignore[attr-defined, union-attr]
         assert isinstance(instance.run_launcher, NtroRunLauncher)
-        assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
+        assert isinstance(instance.compute_log_manager, TenantComputeLogs)
         coordinator = instance.run_coordinator
         assert isinstance(coordinator, QueuedRunCoordinator)
         queue = instance.get_concurrency_config().run_queue_config

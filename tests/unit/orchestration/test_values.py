@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, MaterializeResult, asset, materialize
 
-from ntro_dagster.orchestration.context import StepFailedError
+from ntro_dagster.orchestration.failures import StepFailedError
 from ntro_dagster.orchestration.values import RefusesValues
 
 

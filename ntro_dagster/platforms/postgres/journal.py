@@ -1,0 +1,213 @@
+"""Appending to the tenant's journal: errors, transcript, answers (migrations/008_keeping.sql), from any thread of any process.
+
+Synchronous, because each record must be kept before what it tells of leaves the process. The transcript and the answers are
+committed with `synchronous_commit = off`: they survive the death (kill -9) of the process and of its session, and PostgreSQL's
+own crash loses at most its last 0.6 s. Errors wait for the disk.
+
+A record that the database does not take within a bounded patience becomes a file below the tenant's logs, and goes into the
+database when that is back (`take_back`). Only where neither takes it the writer raises: an unkept byte must not leave.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from ntro_dagster.errors import TransientError
+
+Value = str | int | bytes | None
+Row = Mapping[str, Value]
+
+CONNECT_S = 3
+SILENCE_MS = 10_000
+"""How long a server may stay silent in mid-statement before the connection counts as lost."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_SHUT_S = 5.0
+"""After a record had to be put aside, how long the next ones try the database only once."""
+
+_PASSING = ("08", "53", "57")
+"""SQLSTATE classes that end by themselves: connection, resources, intervention of an operator."""
+
+STATEMENTS = {
+    "errors": b"""INSERT INTO system.errors (id, at, run_id, step, partition, code, story, advice, traceback, values)
+                  VALUES (%(id)s, %(at)s, %(run_id)s, %(step)s, %(partition)s, %(code)s, %(story)s, %(advice)s, %(traceback)s,
+                          %(values)s)
+                  ON CONFLICT DO NOTHING""",
+    "transcript": b"""INSERT INTO system.transcript (at, run_id, call, key, sent, told)
+                      VALUES (%(at)s, %(run_id)s, %(call)s, %(key)s, %(sent)b, %(told)s)""",
+    "answers": b"""INSERT INTO system.answers AS a (method, digest, content, first_at, last_at, times)
+                   VALUES (%(method)s, %(digest)b, %(content)b, %(at)s, %(at)s, %(times)s)
+                   ON CONFLICT (method, digest) DO UPDATE SET last_at = greatest(a.last_at, excluded.last_at),
+                                                              times = a.times + excluded.times""",
+    "answers again": b"""UPDATE system.answers SET last_at = greatest(last_at, %(at)s), times = times + %(times)s
+                         WHERE method = %(method)s AND digest = %(digest)b""",
+}
+"""Kind of record -> how it is written. All may be repeated; a repeated line of the transcript shows by its key."""
+
+DURABLE = frozenset({"errors"})
+
+
+class JournalUnavailableError(TransientError):
+    """Neither the database nor the tenant's logs take a record. Values: `kind`, `why`."""
+
+    code = "JOURNAL_UNAVAILABLE"
+    summary = "the tenant's journal cannot be written"
+    detail = "a record of kind {kind} could be kept neither in the database nor in a file: {why}"
+    mend = "`ntro status` shows whether PostgreSQL is up; make room on the disk of the tenant's logs; then start the run again"
+
+
+@dataclass
+class Journal:
+    """One connection per process and thread, opened when first needed, never inherited by a fork.
+
+    Attributes:
+        url: of the tenant's database, as a role that may append.
+        aside: directory for records that the database does not take; None: there is none.
+    """
+
+    url: str
+    aside: Path | None = None
+    _local: threading.local = field(default_factory=threading.local)
+    _pid: int = field(default_factory=os.getpid)
+    _parents: list[threading.local] = field(default_factory=list)
+    _shut_until: float = 0.0
+
+    def keep(self, kind: str, row: Row, *, patience: float) -> bool:
+        """Write one record; a second call with the same record does no harm.
+
+        Args:
+            patience: seconds for which a database that does not answer is tried again.
+
+        Returns:
+            Whether the database has it; if not, it lies aside.
+
+        Raises:
+            JournalUnavailableError: neither would take it.
+        """
+        try:
+            self.write(kind, row, patience=0.0 if time.monotonic() < self._shut_until else patience)
+        except psycopg.Error as error:
+            self._shut_until = time.monotonic() + _SHUT_S
+            self.put_aside(kind, row, why=_reason(error))
+            return False
+        return True
+
+    def write(self, kind: str, row: Row, *, patience: float) -> int:
+        """Into the database or not at all; the number of rows it touched. Raises: psycopg.Error."""
+        deadline, pause = time.monotonic() + patience, _FIRST_PAUSE_S
+        while True:
+            try:
+                return self._write(kind, row)
+            except psycopg.OperationalError as error:
+                passing = error.sqlstate is None or error.sqlstate.startswith(_PASSING)
+                if not passing or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _write(self, kind: str, row: Row) -> int:
+        connection = self._connection()
+        try:
+            if kind not in DURABLE:
+                return connection.execute(STATEMENTS[kind], row, prepare=True).rowcount
+            with connection.transaction():
+                connection.execute("SET LOCAL synchronous_commit = on")
+                return connection.execute(STATEMENTS[kind], row).rowcount
+        except BaseException:  # also an interrupt in mid-statement: the connection's state is not known any more
+            self.close()
+            raise
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        if self._pid != os.getpid():
+            # kept, not closed: closing, or being collected, would end the parent's session
+            self._parents.append(self._local)
+            self._local, self._pid = threading.local(), os.getpid()
+        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = psycopg.connect(
+                self.url, autocommit=True, application_name="ntro journal", connect_timeout=CONNECT_S, tcp_user_timeout=SILENCE_MS
+            )
+            self._local.connection = found
+            found.execute("SET synchronous_commit = off")
+        return found
+
+    def ping(self) -> None:
+        """Whether the database answers. Raises: psycopg.Error."""
+        try:
+            self._connection().execute("SELECT")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close this thread's connection; the next record opens another."""
+        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if found is not None and self._pid == os.getpid():
+            self._local.connection = None
+            found.close()
+
+    def put_aside(self, kind: str, row: Row, *, why: str) -> None:
+        """A file of its own, whole or not at all, 0600. Raises: `JournalUnavailableError`."""
+        if self.aside is None:
+            raise JournalUnavailableError(kind=kind, why=why)
+        name = str(row.get("id") or uuid4())
+        values = {field: _written(value) for field, value in row.items()}
+        try:
+            self.aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            half = self.aside / f".{name}.half"
+            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump({"kind": kind, "why": why, "row": values}, file)
+            half.rename(self.aside / f"{name}.json")
+        except OSError as error:
+            raise JournalUnavailableError(kind=kind, why=f"{why}; {error.strerror}") from None
+
+    def take_back(self) -> int:
+        """Write what lies aside into the database; one process of a tenant at a time. Raises: psycopg.OperationalError.
+
+        Returns:
+            How many records. A file that holds none, or one that the database refuses, is left where it is.
+        """
+        taken = 0
+        for path in sorted(self.aside.glob("*.json")) if self.aside else []:
+            try:
+                content = json.loads(path.read_text())
+                kind, row = content["kind"], {field: _read(value) for field, value in content["row"].items()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+            try:
+                self.write(kind, row, patience=0.0)
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error:  # this one is at fault, not the database
+                continue
+            path.unlink(missing_ok=True)
+            taken += 1
+        return taken
+
+
+def storable(text: str) -> str:
+    """`text` as PostgreSQL can hold it: no NUL, no half of a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _written(value: Value) -> Any:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _read(value: Any) -> Value:
+    return base64.b64decode(value["base64"]) if isinstance(value, dict) else value
+
+
+def _reason(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
