@@ -12,8 +12,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.subledger.deployment import deploy
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,14 @@ def make_database(postgres_server: PostgresServer) -> Iterator[Callable[[], Data
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(key)))
             for role in ("owner", "app", "desk", "auditor"):
                 admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{key}_{role}")))
+
+
+@pytest.fixture(scope="module")
+def deployed(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
+    """A tenant's database with the platform's migrations, for processes that keep a journal."""
+    credentials = make_database()
+    deploy(credentials.owner, platform_bundle())
+    return credentials
 
 
 @pytest.fixture

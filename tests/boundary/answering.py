@@ -24,13 +24,14 @@ from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRe
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from ntro_dagster.boundary.answers.survey import SURVEYS
-from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY, WORKSPACE, entities_set
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, WORKSPACE, entities_set
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
+from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.registry import Registry
 
@@ -89,12 +90,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _specs(home: Home, url: str, port: int) -> Iterator[ProcessSpec]:
+def _specs(home: Home, url: str, port: int, database: DatabaseCredentials) -> Iterator[ProcessSpec]:
     for slug, data in {HOSTILE: {"HOSTILE_DATA": DATA}, NAMING: {"HOSTILE_DATA": DATA, "HOSTILE_NAMES": "1"}, BETA: {}}.items():
         tenant = home.tenant(slug)
         tenant.create()
         code = {"NTRO_DEFINITIONS_MODULE": "hostile_server", "PYTHONPATH": str(Path(__file__).parent)}
-        given = {"NTRO_TENANT": slug, "NTRO_SOCKET": str(tenant.socket), RELAY: f"unix:{tenant.relay_socket}"}
+        given = tenant.places | {"NTRO_PLATFORM_URL": database.app}
         write_environment(tenant.process_env, {**data, **code, **given})
         argv = [sys.executable, "-m", "ntro_dagster.tenant.code_server"]
         yield ProcessSpec(name=f"tenant-{slug}", argv=argv, environment=tenant.process_env, log=tenant.logs / "code_server.log")
@@ -111,7 +112,7 @@ def _specs(home: Home, url: str, port: int) -> Iterator[ProcessSpec]:
 
 
 @contextmanager
-def opened(postgres_server: PostgresServer, directory: Path) -> Iterator[Place]:
+def opened(postgres_server: PostgresServer, directory: Path, database: DatabaseCredentials) -> Iterator[Place]:
     home, port = Home(directory / ".ntro"), _free_port()
     home.create(webserver_port=port)
     name = f"answers_{secrets.token_hex(4)}"
@@ -126,7 +127,7 @@ def opened(postgres_server: PostgresServer, directory: Path) -> Iterator[Place]:
         registry.create_tenant(slug)
     registry.dispose()
     write_workspace(home, [HOSTILE, NAMING, BETA])
-    specs = list(_specs(home, url, port))
+    specs = list(_specs(home, url, port, database))
     survey_tenants(home, [HOSTILE, NAMING, BETA])
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:

@@ -90,7 +90,6 @@ def code_server_process(home: Home, slug: str, environment: dict[str, str]) -> P
         "NTRO_RELAY": f"unix:{tenant.relay_socket}",
         "NTRO_TENANT": slug,
         "NTRO_SOCKET": str(tenant.socket),
-        "NTRO_PLATFORM_URL": "postgresql://nobody@127.0.0.1:1/none",  # its journal lies aside
         "NTRO_LOGS": str(tenant.logs),
     }
     write_environment(tenant.process_env, given | environment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import socket
@@ -19,11 +18,14 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient
 from stub_processes import code_server_process, daemon_process, relay_process, webserver_process
 
+from ntro_dagster.boundary.relay import encoding
+from ntro_dagster.boundary.relay.calls import EVENTS
 from ntro_dagster.boundary.storage import prepare_instance
-from ntro_dagster.boundary.tenant_logs import aside, run_log
+from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
+from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.registry import Registry
 
@@ -76,6 +78,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
+"""For a code server that no run is given."""
+
+
 def code_server(home: Home, slug: str, **more: str) -> ProcessSpec:
     stub = {
         "NTRO_DEFINITIONS_MODULE": "stub_tenant",
@@ -87,7 +93,10 @@ def code_server(home: Home, slug: str, **more: str) -> ProcessSpec:
 
 @pytest.fixture(scope="module", params=["forkserver", "spawn"])
 def host(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres_server: PostgresServer,
+    deployed: DatabaseCredentials,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Host]:
     home = Home(tmp_path_factory.mktemp(request.param) / ".ntro")
     port = free_port()
@@ -103,7 +112,7 @@ def host(
     registry.dispose()
     write_instance(home)
     write_workspace(home, ["acme"])
-    acme = code_server(home, "acme", NTRO_RUN_START_METHOD=request.param)
+    acme = code_server(home, "acme", NTRO_PLATFORM_URL=deployed.app, NTRO_RUN_START_METHOD=request.param)
     specs = [relay_process(home, url), acme, daemon_process(home, url), webserver_process(home, url)]
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:
@@ -178,21 +187,25 @@ def test_cancelled_run_is_cancelled(host: Host, job: str) -> None:
     host.await_status(run_id, DagsterRunStatus.CANCELED)
 
 
-def test_what_a_run_says_is_its_tenants(host: Host) -> None:
-    """Its journal has no database here: it lies aside."""
+def test_what_a_run_says_is_its_tenants(host: Host, deployed: DatabaseCredentials) -> None:
     run_id = host.submit("talks_job")
     host.await_status(run_id, DagsterRunStatus.FAILURE)
-    logs = host.home.tenant("acme").logs
-    text = run_log(logs, run_id).read_text()
+    text = run_log(host.home.tenant("acme").logs, run_id).read_text()
     for said in ("said by print", "said to the log of the step", "said to a logger"):
         assert said in text
-    (kept,) = [
-        error for path in aside(logs).glob("*.json") if (error := json.loads(path.read_text()))["row"].get("run_id") == run_id
-    ]
-    assert (kept["kind"], kept["row"]["story"], kept["row"]["step"]) == ("errors", "said on the way out", "acme__talks")
-    told = " ".join(str(event) for event in host.instance.all_logs(run_id))
-    assert f"SystemExit (error {kept['row']['id']})" in told
-    assert "said" not in told.replace("_said", "")
+    with psycopg.connect(deployed.auditor) as auditor:
+        errors = auditor.execute("SELECT story, step FROM system.errors WHERE run_id = %s", [run_id]).fetchall()
+        kept = auditor.execute(
+            "SELECT sent, told FROM system.transcript WHERE run_id = %s AND call = 'store_event' ORDER BY id", [run_id]
+        ).fetchall()
+    assert errors == [("said on the way out", "acme__talks")]
+    events = [encoding.loads(sent)["event"] for sent, _ in kept if sent]
+    stored = host.instance.get_records_for_run(run_id, of_type=set(EVENTS)).records
+    of_the_run = [record.event_log_entry for record in sorted(stored, key=lambda record: record.storage_id)]
+    assert events == [entry for entry in of_the_run if entry in events]
+    assert len(events) >= 5
+    assert any(not sent and "said to the log of the step" in told for sent, told in kept)
+    assert not any(b"said to" in sent for sent, _ in kept)
 
 
 def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> None:
@@ -205,7 +218,7 @@ def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> No
 
 
 def test_tenant_added_while_running(host: Host) -> None:
-    host.supervisor.add(code_server(host.home, "beta"))
+    host.supervisor.add(code_server(host.home, "beta", NTRO_PLATFORM_URL=NO_DATABASE))
     write_workspace(host.home, ["acme", "beta"])
     wait_for(lambda: reload_workspace(host.url).get("beta"))
     assert reload_workspace(host.url) == {"acme": True, "beta": True}
@@ -215,7 +228,7 @@ def test_tenant_added_while_running(host: Host) -> None:
 
 
 def test_second_code_server_is_refused(host: Host) -> None:
-    spec = code_server(host.home, "acme")
+    spec = code_server(host.home, "acme", NTRO_PLATFORM_URL=NO_DATABASE)
     twin = replace(spec, name="twin", log=host.home.logs / "twin.log")
     before = host.code_server()
     host.supervisor.add(twin)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kept_tenant import Kept
 
-from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.platforms.environment import journal_from_environment
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
-from ntro_dagster.subledger.deployment import deploy
-
-
-@pytest.fixture(scope="module")
-def deployed(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
-    credentials = make_database()
-    deploy(credentials.owner, platform_bundle())
-    return credentials
 
 
 @pytest.fixture
