@@ -21,6 +21,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import (
@@ -123,7 +124,7 @@ class _PooledRunStorage(PostgresRunStorage):
         return True
 
 
-class _PooledEventLogStorage(PostgresEventLogStorage):
+class PooledEventLogStorage(PostgresEventLogStorage):
     def __init__(self, url: str) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
@@ -136,6 +137,11 @@ class _PooledEventLogStorage(PostgresEventLogStorage):
         if known is not None:
             with transaction(self._engine):
                 super().store_event(known)
+
+    def store_steps(self, events: Sequence[EventLogEntry]) -> None:
+        """Events that have passed the wall and concern neither an asset nor a run's status, by one statement."""
+        with transaction(self._engine) as connection:
+            connection.execute(SqlEventLogStorageTable.insert(), [self._event_to_row(event) for event in events])
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         known = [kept for event in events if (kept := wall.event(event))]
@@ -172,7 +178,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         self.should_autocreate_tables = False
         self._inst_data = inst_data
         self._run_storage = _PooledRunStorage(postgres_url)
-        self._event_log_storage = _PooledEventLogStorage(postgres_url)
+        self._event_log_storage = PooledEventLogStorage(postgres_url)
         self._schedule_storage = _PooledScheduleStorage(postgres_url)
 
 

@@ -21,15 +21,17 @@ from typing import Any
 from uuid import UUID
 
 from dagster import DagsterInstance
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
+from dagster._core.events.log import EventLogEntry
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, WRITES
+from ntro_dagster.boundary.relay.calls import CALLS, EVENTS, WRITES
 from ntro_dagster.boundary.relay.view import NotYoursError, TenantView
-from ntro_dagster.boundary.storage import transaction
+from ntro_dagster.boundary.storage import PooledEventLogStorage, transaction
 from ntro_dagster.errors import NtroError
 
 logger = logging.getLogger("ntro.relay")
@@ -73,8 +75,10 @@ class Write:
 class Writer:
     """Does writes in the order in which they come, as many in one transaction as have gathered meanwhile."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, instance: DagsterInstance) -> None:
         self._engine = engine
+        self._instance = instance
+        self._steps: list[EventLogEntry] = []
         self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
         self._thread.start()
@@ -83,6 +87,21 @@ class Writer:
         done: Future[bytes] = Future()
         self._waiting.put(Write(tenant, key, digest, do, done))
         return done
+
+    def store(self, event: EventLogEntry) -> None:
+        """For the writes themselves: an event that has passed the wall. Most are of a step, and are stored together."""
+        if event.dagster_event and event.dagster_event.event_type in _STEPS:
+            self._steps.append(event)
+        else:
+            self._store_steps()
+            self._instance.handle_new_event(event)
+
+    def _store_steps(self) -> None:
+        if self._steps:
+            storage = self._instance.event_log_storage
+            assert isinstance(storage, PooledEventLogStorage)  # noqa: S101
+            storage.store_steps(self._steps)
+            self._steps = []
 
     def close(self) -> None:
         """Return when everything that was submitted is done."""
@@ -103,9 +122,11 @@ class Writer:
                 return
 
     def _do(self, batch: list[Write]) -> None:
+        self._steps = []
         try:
             with transaction(self._engine) as connection:
                 answers = self._answers(connection, batch)
+                self._store_steps()
         except Exception as error:
             if len(batch) > 1:
                 for write in batch:
@@ -148,6 +169,8 @@ class Writer:
 
 
 _NOTHING = encoding.dumps(None)
+_STEPS = EVENTS - PIPELINE_EVENTS - ASSET_EVENTS - ASSET_CHECK_EVENTS
+"""Events that nothing follows from."""
 _CLAIM = text("""
     INSERT INTO relay.writes (tenant, key, digest)
     SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS uuid[]), CAST(:digests AS bytea[]))
@@ -163,7 +186,7 @@ class Relay:
 
     def __init__(self, instance: DagsterInstance, engine: Engine) -> None:
         self.instance = instance
-        self.writer = Writer(engine)
+        self.writer = Writer(engine, instance)
         self.readers = ThreadPoolExecutor(READERS, "relay-reader")
         self.refused: Counter[tuple[str, str]] = Counter()
         """How often each tenant was refused each call."""
@@ -174,7 +197,7 @@ class Relay:
 
     def application(self, tenant: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """The ASGI application behind one tenant's socket: who reaches it is that tenant."""
-        view = TenantView(tenant, self.instance)
+        view = TenantView(tenant, self.instance, self.writer.store)
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             status, answer = await self._answer(tenant, view, scope, receive)

@@ -6,7 +6,7 @@ Each looks at what is asked before it asks Dagster's storages, and takes out of 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dagster import AssetKey, DagsterInstance, DagsterRun
 from dagster._core.event_api import AssetRecordsFilter, EventRecordsResult, RunStatusChangeRecordsFilter
@@ -37,9 +37,10 @@ class NotYoursError(NtroError):
 class TenantView:
     """The workspace as one tenant sees it. Safe for several threads."""
 
-    def __init__(self, tenant: str, instance: DagsterInstance) -> None:
+    def __init__(self, tenant: str, instance: DagsterInstance, store: Callable[[EventLogEntry], None]) -> None:
+        """Args: `store`: what is done with an event that may be stored."""
         self._tenant = tenant
-        self._instance = instance
+        self._store = store
         self._runs = instance.run_storage
         self._events = instance.event_log_storage
         self._owned: OrderedDict[str, None] = OrderedDict()
@@ -90,7 +91,7 @@ class TenantView:
     def store_event(self, event: EventLogEntry) -> None:
         known = self._checked(event)
         if known is not None:
-            self._instance.handle_new_event(known)
+            self._store(known)
 
     def fetch_materializations(
         self,
