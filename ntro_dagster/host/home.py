@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import RELAY
+from ntro_dagster.boundary.names import RELAY, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
@@ -143,6 +143,11 @@ class TenantHome:
         return self.home.sockets / self.slug / "relay.sock"
 
     @property
+    def surveys(self) -> Path:
+        """The tenant's copy of its survey; the workspace believes its own (`Home.surveys`)."""
+        return self.root / "surveys"
+
+    @property
     def places(self) -> dict[str, str]:
         """What the tenant's processes are told of where things are: part of their environment."""
         return {
@@ -151,6 +156,7 @@ class TenantHome:
             "NTRO_DOCUMENTS": str(self.documents),
             LOGS: str(self.logs),
             RELAY: f"unix:{self.relay_socket}",
+            SURVEYS: str(self.surveys),
         }
 
     def credential(self, role: Role) -> Path:
@@ -163,7 +169,7 @@ class TenantHome:
         Raises:
             UnsafeDirectoryError: the socket's directory is somebody else's.
         """
-        for path in (self.root, self.root / "credentials", self.documents, self.logs):
+        for path in (self.root, self.root / "credentials", self.documents, self.logs, self.surveys):
             private_directory(path)
         self.home.create_sockets()
         private_directory(self.socket.parent)

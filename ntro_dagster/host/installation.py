@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntro_dagster.boundary.answers.survey import SURVEYS
-from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, WORKSPACE
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, SURVEYS, WORKSPACE
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class SurveyFailedError(NtroError):
     mend = "{log} tells why; code that is imported may need no database, no document and no setting but NTRO_TENANT"
 
 
-def survey_tenants(home: Home, tenants: Iterable[str]) -> None:
+def survey_tenants(home: Home, tenants: Collection[str]) -> None:
     """Bring each tenant's survey up to date with the code at hand.
 
     Raises: `SurveyFailedError`, `DefinitionRefusedError`.
@@ -47,6 +47,16 @@ def survey_tenants(home: Home, tenants: Iterable[str]) -> None:
     stale = [slug for slug in tenants if _asked(home, slug) != _source(code, home.tenant(slug))]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda slug: _survey(home, slug, code), stale))
+    for slug in tenants:
+        _give_copy(home, slug)
+
+
+def _give_copy(home: Home, slug: str) -> None:
+    """The tenant's processes go by the same survey."""
+    mine, its = survey_file(home.surveys, slug), survey_file(home.tenant(slug).surveys, slug)
+    private_directory(its.parent)
+    if not its.exists() or its.read_bytes() != mine.read_bytes():
+        write_private(its, mine.read_text())
 
 
 def _survey(home: Home, slug: str, code: str) -> None:

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from ntro_dagster.platforms.postgres.journal import Journal, JournalUnavailableE
 WAIT_S = 0.003
 RETRY_S = 1.0
 STOP_S = 5.0
+BEFORE = " before the wall"
+"""After a method's name: what was said, where it is not what was sent."""
 _MOST_KNOWN = 10_000
 
 logger = logging.getLogger("ntro.answers")
@@ -156,9 +158,14 @@ class AnswerRecorder:
         self._lost = 0
 
 
+Rebuild = Callable[[str, Any, Sequence[Any]], Any]
+"""From a method's name, the question and the answers: the one that may leave in their place, or None where they may."""
+
+
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
-    def __init__(self, note: Callable[[str, bytes], None]) -> None:
+    def __init__(self, note: Callable[[str, bytes], None], rebuild: Rebuild) -> None:
         self._note = note
+        self._rebuild = rebuild
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -172,36 +179,45 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
             self._note(method, content)
             return content
 
-        walled = (_walled_stream if handler.response_streaming else _walled)(getattr(handler, kind), method)
+        walled = (self._walled_stream if handler.response_streaming else self._walled)(getattr(handler, kind), method)
         return getattr(grpc, f"{kind}_rpc_method_handler")(walled, handler.request_deserializer, serialized)
+
+    # gRPC sends the text of whatever a method raises along with its status.
+
+    def _walled(self, inner: Behaviour, method: str) -> Behaviour:
+        def answer(request: Any, context: Any) -> Any:
+            try:
+                said = inner(request, context)
+                told = self._told(method, request, [said])
+                return said if told is None else told
+            except Exception as error:
+                _abort(error, context, method)
+
+        return answer
+
+    def _walled_stream(self, inner: Behaviour, method: str) -> Behaviour:
+        def answers(request: Any, context: Any) -> Iterator[Any]:
+            try:
+                said = list(inner(request, context))
+                told = self._told(method, request, said)
+                yield from said if told is None else [told]
+            except Exception as error:
+                _abort(error, context, method)
+
+        return answers
+
+    def _told(self, method: str, request: Any, said: Sequence[Any]) -> Any:
+        """What may leave; what was said is kept where it is not the same."""
+        told = self._rebuild(method, request, said)
+        if told is not None and list(said) != [told]:
+            for each in said:
+                self._note(f"{method}{BEFORE}", each.SerializeToString())
+        return told
 
 
 def _kind(handler: Any) -> str:
     asked, answered = ("stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming))
     return f"{asked}_{answered}"
-
-
-# gRPC sends the text of whatever a method raises along with its status.
-
-
-def _walled(inner: Behaviour, method: str) -> Behaviour:
-    def answer(request: Any, context: Any) -> Any:
-        try:
-            return inner(request, context)
-        except Exception as error:
-            _abort(error, context, method)
-
-    return answer
-
-
-def _walled_stream(inner: Behaviour, method: str) -> Behaviour:
-    def answers(request: Any, context: Any) -> Iterator[Any]:
-        try:
-            yield from inner(request, context)
-        except Exception as error:
-            _abort(error, context, method)
-
-    return answers
 
 
 def _abort(error: Exception, context: Any, method: str) -> NoReturn:
@@ -213,10 +229,13 @@ def _abort(error: Exception, context: Any, method: str) -> NoReturn:
 
 
 @contextmanager
-def recorded(recorder: AnswerRecorder) -> Iterator[None]:
-    """Servers made in here record their answers. (DagsterGrpcServer makes its `grpc.server` itself and takes no interceptor.)"""
+def recorded(recorder: AnswerRecorder, rebuild: Rebuild) -> Iterator[None]:
+    """Servers made in here rebuild their answers and record them.
+
+    (DagsterGrpcServer makes its `grpc.server` itself and takes no interceptor.)
+    """
     make = grpc.server
-    grpc.server = partial(make, interceptors=[_Interceptor(recorder.note)])
+    grpc.server = partial(make, interceptors=[_Interceptor(recorder.note, rebuild)])
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 One unix socket for each tenant of the registry, in the tenant's own directory below NTRO_RELAY_SOCKETS: who may enter the
 directory is the tenant. SIGHUP: read the registry again. SIGTERM: answer what was asked, then end.
 
-Environment: DAGSTER_HOME, NTRO_PLANE, NTRO_INSTANCE_URL, NTRO_RELAY_SOCKETS.
+Environment: DAGSTER_HOME, NTRO_PLANE, NTRO_INSTANCE_URL, NTRO_SURVEYS, NTRO_RELAY_SOCKETS.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from dagster import DagsterInstance
@@ -21,6 +22,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ntro_dagster.boundary.answers.survey import known_names
 from ntro_dagster.boundary.names import INSTANCE_URL
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
@@ -41,11 +43,13 @@ logger = logging.getLogger("ntro.relay")
 class RelayServer:
     """The sockets of all tenants, in one event loop."""
 
-    def __init__(self, url: str, instance: DagsterInstance, sockets: Path) -> None:
+    def __init__(
+        self, url: str, instance: DagsterInstance, sockets: Path, names: Callable[[str], frozenset[str]] = known_names
+    ) -> None:
         self._url = url
         self._sockets = sockets
         self._engine = pooled_engine(url)
-        self._relay = Relay(instance, self._engine)
+        self._relay = Relay(instance, self._engine, names)
         self._state = ServerState()
         self._servers: dict[str, asyncio.Server] = {}
         self._opening = asyncio.Lock()

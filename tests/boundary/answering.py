@@ -23,8 +23,7 @@ from dagster import DagsterInstance
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from ntro_dagster.boundary.answers.survey import SURVEYS
-from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, WORKSPACE, entities_set
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, SURVEYS, WORKSPACE, entities_set
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance, write_workspace
 from ntro_dagster.host.home import Home

@@ -46,7 +46,8 @@ from dagster_shared.error import SerializableErrorInfo
 
 from ntro_dagster.boundary.answers import guard as answers
 from ntro_dagster.boundary.answers.calls import ANSWERS
-from ntro_dagster.boundary.answers.survey import SURVEYS, Survey, survey_file
+from ntro_dagster.boundary.answers.survey import Survey, survey_file
+from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.tenant.survey import survey
 
 SECRET, NUMBER = "CanaryQ7x", 918273645

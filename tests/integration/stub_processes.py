@@ -67,7 +67,12 @@ def relay_process(home: Home, instance_url: str) -> ProcessSpec:
 
 
 def _workspace(home: Home, instance_url: str) -> dict[str, str]:
-    return {"DAGSTER_HOME": str(home.dagster), "NTRO_PLANE": "workspace", "NTRO_INSTANCE_URL": instance_url}
+    return {
+        "DAGSTER_HOME": str(home.dagster),
+        "NTRO_PLANE": "workspace",
+        "NTRO_INSTANCE_URL": instance_url,
+        "NTRO_SURVEYS": str(home.surveys),
+    }
 
 
 def _dagster_process(home: Home, name: str, argv: list[str], instance_url: str) -> ProcessSpec:
@@ -86,13 +91,7 @@ def code_server_process(home: Home, slug: str, environment: dict[str, str]) -> P
     """
     tenant = home.tenant(slug)
     tenant.create()
-    given = {
-        "NTRO_RELAY": f"unix:{tenant.relay_socket}",
-        "NTRO_TENANT": slug,
-        "NTRO_SOCKET": str(tenant.socket),
-        "NTRO_LOGS": str(tenant.logs),
-    }
-    write_environment(tenant.process_env, given | environment)
+    write_environment(tenant.process_env, tenant.places | environment)
     return ProcessSpec(
         name=tenant_process_name(slug),
         # no -P: Dagster takes sys.path[0] for the script's directory and removes it before it loads definitions

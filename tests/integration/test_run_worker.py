@@ -25,6 +25,7 @@ from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
+from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.registry import Registry
@@ -114,6 +115,7 @@ def host(
     write_workspace(home, ["acme"])
     acme = code_server(home, "acme", NTRO_PLATFORM_URL=deployed.app, NTRO_RUN_START_METHOD=request.param)
     specs = [relay_process(home, url), acme, daemon_process(home, url), webserver_process(home, url)]
+    survey_tenants(home, ["acme"])
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NTRO_PLANE", "workspace")

@@ -14,10 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
-
-SURVEYS = "NTRO_SURVEYS"
-"""The directory, in the environment of the workspace's processes."""
 
 FORMAT = 1
 

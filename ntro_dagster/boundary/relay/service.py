@@ -184,8 +184,9 @@ _KNOWN = text("SELECT digest, answer FROM relay.writes WHERE tenant = :tenant AN
 class Relay:
     """What all tenants share."""
 
-    def __init__(self, instance: DagsterInstance, engine: Engine) -> None:
+    def __init__(self, instance: DagsterInstance, engine: Engine, names: Callable[[str], frozenset[str]]) -> None:
         self.instance = instance
+        self.names = names
         self.writer = Writer(engine, instance)
         self.readers = ThreadPoolExecutor(READERS, "relay-reader")
         self.refused: Counter[tuple[str, str]] = Counter()
@@ -197,7 +198,7 @@ class Relay:
 
     def application(self, tenant: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """The ASGI application behind one tenant's socket: who reaches it is that tenant."""
-        view = TenantView(tenant, self.instance, self.writer.store)
+        view = TenantView(tenant, self.instance, store=self.writer.store, names=self.names)
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             status, answer = await self._answer(tenant, view, scope, receive)

@@ -37,9 +37,20 @@ class NotYoursError(NtroError):
 class TenantView:
     """The workspace as one tenant sees it. Safe for several threads."""
 
-    def __init__(self, tenant: str, instance: DagsterInstance, store: Callable[[EventLogEntry], None]) -> None:
-        """Args: `store`: what is done with an event that may be stored."""
+    def __init__(
+        self,
+        tenant: str,
+        instance: DagsterInstance,
+        *,
+        store: Callable[[EventLogEntry], None],
+        names: Callable[[str], frozenset[str]],
+    ) -> None:
+        """Args:
+        store: what is done with an event that may be stored.
+        names: the names of code that a tenant's definitions had when they were deployed.
+        """
         self._tenant = tenant
+        self._names = names
         self._store = store
         self._runs = instance.run_storage
         self._events = instance.event_log_storage
@@ -243,6 +254,9 @@ class TenantView:
             return None
         inner = known.dagster_event
         self._refuse_unless(inner.event_type in EVENTS)
-        about = (inner.asset_key, getattr(inner.event_specific_data, "asset_key", None))
-        self._ours(*(key for key in about if key))
+        data = inner.event_specific_data
+        about = [key for key in (inner.asset_key, getattr(data, "asset_key", None)) if key]
+        self._ours(*about)
+        said = {inner.job_name, inner.step_key, *(getattr(data, part, None) for part in ("check_name", "output_name"))} - {None}
+        self._refuse_unless(said.union(*(key.path[1:] for key in about)) <= self._names(self._tenant))
         return known

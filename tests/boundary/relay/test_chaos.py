@@ -37,6 +37,7 @@ def relay(here: World) -> Iterator[None]:
         "NTRO_PLANE": "workspace",
         "NTRO_INSTANCE_URL": here.url,
         "NTRO_RELAY_SOCKETS": str(here.home.sockets),
+        "NTRO_SURVEYS": str(here.home.surveys),
     }
     command = [sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:

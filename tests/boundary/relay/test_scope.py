@@ -13,6 +13,7 @@ from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, Dagste
 from dagster._core.event_api import AssetRecordsFilter, RunStatusChangeRecordsFilter
 from dagster._core.events import JobFailureData, RunEnqueuedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
 from dagster._core.storage.dagster_run import RunsFilter
 from test_relay import Wire
 from world import World, serving, world
@@ -49,9 +50,11 @@ def both(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield Both(here, runs["acme"], runs["beta"], here.create_run("beta", 3))
 
 
-def _entry(run_id: str, kind: DagsterEventType, data: Any = None) -> EventLogEntry:
-    event = DagsterEvent(kind.value, "month_end", event_specific_data=data)
-    return EventLogEntry(None, 20, "", run_id, 1.0, job_name="month_end", dagster_event=event)  # type: ignore[no-untyped-call]
+def _entry(
+    run_id: str, kind: DagsterEventType, data: Any = None, *, job: str = "month_end", step: str | None = None
+) -> EventLogEntry:
+    event = DagsterEvent(kind.value, job, event_specific_data=data, step_key=step)
+    return EventLogEntry(None, 20, "", run_id, 1.0, job_name=job, dagster_event=event)  # type: ignore[no-untyped-call]
 
 
 def _materialized(run_id: str, key: AssetKey) -> EventLogEntry:
@@ -122,6 +125,39 @@ ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
                 both.ours.run_id,
                 DagsterEventType.ASSET_CHECK_EVALUATION,
                 AssetCheckEvaluation(asset_key=THEIR_KEY, check_name="adds_up", passed=True, metadata={}),
+            )
+        },
+    ),
+    "a job that was not deployed": lambda both: (
+        "store_event",
+        {"event": _entry(both.ours.run_id, DagsterEventType.RUN_START, job="pay_smith")},
+    ),
+    "a step that was not deployed": lambda both: (
+        "store_event",
+        {"event": _entry(both.ours.run_id, DagsterEventType.STEP_START, step="pay_smith")},
+    ),
+    "an asset that was not deployed": lambda both: (
+        "store_event",
+        {"event": _materialized(both.ours.run_id, AssetKey(["acme", "ledgers", "smith"]))},
+    ),
+    "a check that was not deployed": lambda both: (
+        "store_event",
+        {
+            "event": _entry(
+                both.ours.run_id,
+                DagsterEventType.ASSET_CHECK_EVALUATION,
+                AssetCheckEvaluation(asset_key=OUR_KEY, check_name="smith_is_paid", passed=True, metadata={}),
+            )
+        },
+    ),
+    "an output that was not deployed": lambda both: (
+        "store_event",
+        {
+            "event": _entry(
+                both.ours.run_id,
+                DagsterEventType.STEP_OUTPUT,
+                StepOutputData(StepOutputHandle("acme__ledgers__things_1", "smith")),
+                step="acme__ledgers__things_1",
             )
         },
     ),

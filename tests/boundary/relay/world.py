@@ -27,6 +27,7 @@ from dagster import (
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 
+from ntro_dagster.boundary.answers.survey import Survey, survey_file
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG
 from ntro_dagster.boundary.relay import connection
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
@@ -53,6 +54,12 @@ def definitions(tenant: str, steps: int = 2) -> Definitions:
 
     assets = [step(number) for number in range(1, steps + 1)]
     return Definitions(assets=assets, jobs=[define_asset_job("month_end", assets)], executor=in_process_executor)  # type: ignore[arg-type]
+
+
+def names(tenant: str) -> frozenset[str]:
+    """What a survey of `definitions` says."""
+    steps = {f"things_{number}" for number in range(100)}
+    return frozenset({"month_end", "ledgers", "adds_up", "result", *steps, *(f"{tenant}__ledgers__{step}" for step in steps)})
 
 
 @dataclass
@@ -104,6 +111,13 @@ class World:
             return {table: connection.execute(f"SELECT * FROM {table} t ORDER BY t::text").fetchall() for (table,) in tables}  # type: ignore[arg-type]
 
 
+def write_survey(home: Home, tenant: str) -> None:
+    """For a relay in a process of its own."""
+    private_directory(home.surveys)
+    made = Survey(tenant, "", "", "", "", {}, {}, names(tenant))
+    survey_file(home.surveys, tenant).write_text(made.to_json())
+
+
 @contextmanager
 def world(server: PostgresServer, root: Path) -> Iterator[World]:
     """Database, registry and Dagster instance of a workspace; no relay yet."""
@@ -121,6 +135,7 @@ def world(server: PostgresServer, root: Path) -> Iterator[World]:
             registry.create_tenant(slug)
             home.create_sockets()
             private_directory(home.tenant(slug).relay_socket.parent)
+            write_survey(home, slug)
         registry.dispose()
         os.environ |= {"NTRO_PLANE": "workspace", "NTRO_INSTANCE_URL": url}
         try:
@@ -139,7 +154,7 @@ def serving(world: World) -> Iterator[RelayServer]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
     thread.start()
-    server = RelayServer(world.url, world.workspace, world.home.sockets)
+    server = RelayServer(world.url, world.workspace, world.home.sockets, names)
     asyncio.run_coroutine_threadsafe(server.open_sockets(), loop).result(30)
     try:
         yield server

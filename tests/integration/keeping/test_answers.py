@@ -63,7 +63,7 @@ def serving(recorder: AnswerRecorder, socket: Path) -> Iterator[Asked]:
         yield question
         yield question + b" again"
 
-    with recorded(recorder):
+    with recorded(recorder, lambda *_: None):
         server = grpc.server(ThreadPoolExecutor(4))
     handlers = {
         "One": grpc.unary_unary_rpc_method_handler(lambda question, _: question, plain, plain),
