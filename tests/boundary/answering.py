@@ -39,6 +39,16 @@ DATA = "Xq7Zk"
 """The hostile tenants' data."""
 
 HOSTILE, NAMING, BETA = "acme", "gamma", "beta"
+TALKING, CALLING = "delta", "epsilon"
+TENANTS: dict[str, dict[str, str]] = {
+    HOSTILE: {"HOSTILE_DATA": DATA},
+    NAMING: {"HOSTILE_DATA": DATA, "HOSTILE_NAMES": "1"},
+    TALKING: {"HOSTILE_DATA": DATA},
+    CALLING: {"HOSTILE_DATA": DATA, "HOSTILE_NAMES": "1"},
+    BETA: {},
+}
+"""What each knows. The first two have torn down their own half of the guard; the next two say the same through it."""
+UNWALLED = (HOSTILE, NAMING)
 
 
 def eventually(look: Callable[[], T], what: str, seconds: float = 90.0) -> T:
@@ -63,7 +73,7 @@ def _forms(channel: str) -> list[str]:
 
 @dataclass
 class Place:
-    """A workspace with a tenant that talks, one that puts data into names, and an honest one."""
+    """A workspace with tenants that talk, tenants that put data into names, and an honest one."""
 
     home: Home
     url: str
@@ -90,13 +100,14 @@ def _free_port() -> int:
 
 
 def _specs(home: Home, url: str, port: int, database: DatabaseCredentials) -> Iterator[ProcessSpec]:
-    for slug, data in {HOSTILE: {"HOSTILE_DATA": DATA}, NAMING: {"HOSTILE_DATA": DATA, "HOSTILE_NAMES": "1"}, BETA: {}}.items():
+    for slug, data in TENANTS.items():
         tenant = home.tenant(slug)
         tenant.create()
         code = {"NTRO_DEFINITIONS_MODULE": "hostile_server", "PYTHONPATH": str(Path(__file__).parent)}
         given = tenant.places | {"NTRO_PLATFORM_URL": database.app}
         write_environment(tenant.process_env, {**data, **code, **given})
-        argv = [sys.executable, "-m", "ntro_dagster.tenant.code_server"]
+        script = [str(Path(__file__).with_name("unwalled.py"))] if slug in UNWALLED else ["-m", "ntro_dagster.tenant.code_server"]
+        argv = [sys.executable, *script]
         yield ProcessSpec(name=f"tenant-{slug}", argv=argv, environment=tenant.process_env, log=tenant.logs / "code_server.log")
     workspace = ["-w", str(home.workspace_file)]
     for name, arguments in {
@@ -122,19 +133,20 @@ def opened(postgres_server: PostgresServer, directory: Path, database: DatabaseC
     write_instance(home)
     registry = Registry(url)
     registry.prepare()
-    for slug in (HOSTILE, NAMING, BETA):
+    for slug in TENANTS:
         registry.create_tenant(slug)
     registry.dispose()
-    write_workspace(home, [HOSTILE, NAMING, BETA])
+    write_workspace(home, TENANTS)
     specs = list(_specs(home, url, port, database))
-    survey_tenants(home, [HOSTILE, NAMING, BETA])
+    survey_tenants(home, TENANTS)
     supervisor = Supervisor(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PLANE, WORKSPACE)
         patch.setenv(INSTANCE_URL, url)
         patch.setenv(SURVEYS, str(home.surveys))
         with DagsterInstance.from_config(str(home.dagster)) as instance:
-            instance.add_dynamic_partitions(entities_set(HOSTILE), [hostile_server.ENTITY])
+            for slug in (HOSTILE, TALKING):
+                instance.add_dynamic_partitions(entities_set(slug), [hostile_server.ENTITY])
             instance.add_dynamic_partitions(entities_set(BETA), ["b-1"])
             try:
                 supervisor.start(specs)
@@ -161,4 +173,4 @@ def _serves(place: Place) -> bool:
         for each in entries["data"]["workspaceOrError"]["locationEntries"]
         if each["locationOrLoadError"]["__typename"] == "RepositoryLocation"
     }
-    return bool(answer) and {HOSTILE, BETA} <= loaded
+    return bool(answer) and {HOSTILE, TALKING, BETA} <= loaded

@@ -9,14 +9,14 @@ import sys
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import hostile_server
 import psycopg
 import pytest
-from answering import BETA, HOSTILE, NAMING, Place, eventually, told
+from answering import BETA, HOSTILE, NAMING, TALKING, TENANTS, UNWALLED, Place, eventually, told
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 from dagster._core.workspace.context import WorkspaceRequestContext
 from dagster._grpc.__generated__ import dagster_api_pb2
@@ -37,17 +37,21 @@ def guarded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard, in this process, for this test."""
     for method in ("_get_response", "_gen_response", "_get_streaming_response", "_gen_streaming_response", "health_check_query"):
         monkeypatch.setattr(DagsterGrpcClient, method, getattr(DagsterGrpcClient, method))
-    known = {slug: frozenset(place.instance.get_dynamic_partitions(entities_set(slug))) for slug in (HOSTILE, NAMING, BETA)}
+    known = {slug: frozenset(place.instance.get_dynamic_partitions(entities_set(slug))) for slug in TENANTS}
     answers.install(answers.Guard(location_at=locations(place.home.workspace_file), entities=known.__getitem__))
 
 
-def everything(context: WorkspaceRequestContext, instance: DagsterInstance) -> str:
+def everything(context: WorkspaceRequestContext, instance: DagsterInstance, tenants: Collection[str] = TENANTS) -> str:
     """All that the workspace was told: definitions, load errors, and what each sensor and schedule answers."""
-    heard = [str(context.get_code_location_entries())]
-    for entry in context.get_code_location_entries().values():
-        if entry.load_error:
-            heard.append(serialize_value(entry.load_error))
+    heard = []
+    for slug, entry in context.get_code_location_entries().items():
+        if slug in tenants:
+            heard.append(str(entry))
+            if entry.load_error:
+                heard.append(serialize_value(entry.load_error))
     for location in context.code_locations:
+        if location.name not in tenants:
+            continue
         for repository in location.get_repositories().values():
             heard.append(serialize_value(repository.repository_snap))
             heard += [serialize_value(each.job_snapshot) for each in repository.get_all_jobs()]
@@ -67,10 +71,16 @@ def _heard(ask: Callable[[], Any]) -> str:
         return serialize_value(serializable_error_info_from_exc_info(sys.exc_info()))
 
 
-def test_without_the_guard_everything_is_heard(place: Place) -> None:
+def test_without_either_half_everything_is_heard(place: Place) -> None:
     for context in place.code_locations():
-        heard = told(everything(context, place.instance))
+        heard = told(everything(context, place.instance, UNWALLED))
         assert len(heard) >= 40, sorted(hostile_server.channels() - heard)
+
+
+def test_with_the_tenants_half_nothing_is_on_the_wire(place: Place) -> None:
+    for context in place.code_locations():
+        assert context.get_code_location_entries()[TALKING].load_error is None
+        assert told(everything(context, place.instance, TENANTS.keys() - UNWALLED)) == set()
 
 
 def test_with_the_guard_nothing_is(place: Place, guarded: None) -> None:
@@ -97,10 +107,10 @@ def test_known_names_are_those_of_the_code_without_data(place: Place) -> None:
 
 def test_surveys_are_private_and_made_once(place: Place) -> None:
     files = sorted(place.home.surveys.iterdir())
-    assert [file.stem for file in files] == [HOSTILE, BETA, NAMING]
+    assert [file.stem for file in files] == sorted(TENANTS)
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
     made = [file.stat().st_mtime_ns for file in files]
-    survey_tenants(place.home, [HOSTILE, BETA, NAMING])
+    survey_tenants(place.home, TENANTS)
     assert [file.stat().st_mtime_ns for file in files] == made
 
 
@@ -211,7 +221,7 @@ def test_the_pages_show_the_shape_and_none_of_the_words(place: Place, ticked: No
 
 def test_a_sensor_reaches_no_other_tenant(place: Place, ticked: None) -> None:
     assert place.instance.get_dynamic_partitions(entities_set(BETA)) == ["b-1"]
-    assert not [key for key in place.instance.all_asset_keys() if key.path[0] != HOSTILE and key.path[0] != BETA]
+    assert not [key for key in place.instance.all_asset_keys() if key.path[0] not in {HOSTILE, TALKING}]
     assert place.instance.get_latest_materialization_event(AssetKey(["beta", "ledgers", "rows"])) is None
     for run in place.instance.get_runs():
         assert run.tags.get("ntro/tenant") == run.tags["dagster/code_location"]

@@ -11,19 +11,19 @@ from dagster import AssetExecutionContext, AssetKey, Definitions, asset, define_
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 
 
-@asset(key=AssetKey(["acme", "quick"]))
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "quick"]))
 def quick() -> None:
     """Done at once."""
 
 
-@asset(key=AssetKey(["acme", "slow"]))
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "slow"]))
 def slow(context: AssetExecutionContext) -> None:
     """Says who it is, then waits for ever."""
     (Path(os.environ["STUB_DIRECTORY"]) / context.run_id).write_text(str(os.getpid()))
     threading.Event().wait()
 
 
-@asset(key=AssetKey(["acme", "walled"]))
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "walled"]))
 def walled(context: AssetExecutionContext) -> None:
     """As `slow`, the way our own steps wait."""
     (Path(os.environ["STUB_DIRECTORY"]) / context.run_id).write_text(str(os.getpid()))
@@ -31,7 +31,7 @@ def walled(context: AssetExecutionContext) -> None:
         asyncio.run(asyncio.sleep(3600))
 
 
-@asset(key=AssetKey(["acme", "talks"]))
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "talks"]))
 def talks(context: AssetExecutionContext) -> None:
     """Says something in every way, then ends the process, as far as it can."""
     print("said by print")

@@ -220,7 +220,9 @@ def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> No
 
 
 def test_tenant_added_while_running(host: Host) -> None:
-    host.supervisor.add(code_server(host.home, "beta", NTRO_PLATFORM_URL=NO_DATABASE))
+    beta = code_server(host.home, "beta", NTRO_PLATFORM_URL=NO_DATABASE)
+    survey_tenants(host.home, ["beta"])
+    host.supervisor.add(beta)
     write_workspace(host.home, ["acme", "beta"])
     wait_for(lambda: reload_workspace(host.url).get("beta"))
     assert reload_workspace(host.url) == {"acme": True, "beta": True}
