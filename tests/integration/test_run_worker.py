@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient
+from memory import family, holds, libraries
+from psycopg.conninfo import conninfo_to_dict
 from stub_processes import code_server_process, daemon_process, relay_process, webserver_process
 
 from ntro_dagster.boundary.relay import encoding
@@ -49,6 +51,7 @@ class Host:
     instance: DagsterInstance
     client: DagsterGraphQLClient
     url: str
+    database: str
 
     def submit(self, job: str) -> str:
         return self.client.submit_job_execution(job, repository_location_name="acme")
@@ -133,7 +136,7 @@ def host(
             wait_for(serving)
             client = DagsterGraphQLClient("127.0.0.1", port_number=port)
             with DagsterInstance.from_config(str(home.dagster)) as instance:
-                yield Host(home, supervisor, instance, client, web)
+                yield Host(home, supervisor, instance, client, web, url)
         finally:
             supervisor.stop()
             shutil.rmtree(home.sockets)
@@ -148,6 +151,25 @@ def test_runs_succeed(host: Host) -> None:
 def test_killed_worker_fails_its_run(host: Host) -> None:
     run_id = host.submit("slow_job")
     host.worker(run_id).kill()
+    host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)
+
+
+def test_no_process_of_a_tenant_holds_the_way_into_the_workspaces_database(host: Host) -> None:
+    secret = str(conninfo_to_dict(host.database)["password"]).encode()
+    run_id = host.submit("slow_job")
+    worker = host.worker(run_id)
+    host.await_status(run_id, DagsterRunStatus.STARTED)
+    tenants = family(host.code_server())
+    assert worker in tenants
+    for process in tenants:
+        assert not holds(process, secret), process.cmdline()
+        assert "psycopg2" not in libraries(process)
+    for path in host.home.tenant("acme").root.rglob("*"):
+        assert not path.is_file() or secret not in path.read_bytes(), path
+    workspace = {status.name: psutil.Process(status.pid) for status in host.supervisor.status()}
+    for name in ("relay", "webserver", "daemon"):
+        assert holds(workspace[name], secret), f"the search does not work: not found in {name}"
+    worker.kill()
     host.await_status(run_id, DagsterRunStatus.FAILURE, NOTICED_WITHIN)
 
 
