@@ -21,7 +21,8 @@ from dagster._core.execution.api import execute_run_iterator
 
 from benchmarks.measure import Comparison, alternate
 from benchmarks.tenant import Tenant
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, INSTANCE_URL, PLANE, RELAY, WORKSPACE
+from ntro_dagster.boundary.answers.survey import Survey, survey_file
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, INSTANCE_URL, PLANE, SURVEYS, WORKSPACE
 from ntro_dagster.boundary.relay import connection, encoding
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
@@ -131,6 +132,14 @@ def _database(fresh: Tenant, name: str) -> str:
     return f"{address.rpartition('/')[0]}/{name}?{options}"
 
 
+def _write_survey(home: Home) -> None:
+    """The names that the relay lets through."""
+    job = _definitions().resolve_job_def("month_end")
+    names = {"ledgers", "month_end", "result", *(f"step_{number}" for number in range(STEPS)), *(node.name for node in job.nodes)}
+    private_directory(home.surveys)
+    survey_file(home.surveys, SLUG).write_text(Survey(SLUG, "", "", "", "", {}, {}, frozenset(names)).to_json())
+
+
 @contextmanager
 def _ours(fresh: Tenant, directory: Path) -> Iterator[Side]:
     url = _database(fresh, "relay_ours")
@@ -146,7 +155,12 @@ def _ours(fresh: Tenant, directory: Path) -> Iterator[Side]:
     private_directory(socket.parent)
     workspace = {PLANE: WORKSPACE, INSTANCE_URL: url}
     command = [sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"]
-    given = os.environ | workspace | {"DAGSTER_HOME": str(home.dagster), "NTRO_RELAY_SOCKETS": str(home.sockets)}
+    given = (
+        os.environ
+        | workspace
+        | {"DAGSTER_HOME": str(home.dagster), "NTRO_RELAY_SOCKETS": str(home.sockets), SURVEYS: str(home.surveys)}
+    )
+    _write_survey(home)
     with subprocess.Popen(command, env=given, stderr=subprocess.PIPE, text=True) as relay, ExitStack() as stack:
         stack.callback(relay.kill)
         assert relay.stderr
@@ -157,7 +171,7 @@ def _ours(fresh: Tenant, directory: Path) -> Iterator[Side]:
         makes = stack.enter_context(DagsterInstance.from_config(str(home.dagster)))
         for name in workspace:
             del os.environ[name]
-        os.environ[RELAY] = f"unix:{socket}"
+        os.environ |= home.tenant(SLUG).places
         yield Side(makes, stack.enter_context(DagsterInstance.from_ref(makes.get_ref())))
 
 

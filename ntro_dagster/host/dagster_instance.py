@@ -34,10 +34,11 @@ class ReloadError(TransientError):
     mend = "See `ntro status`; if the webserver runs, reload in its Deployment page, or `ntro up` again."
 
 
-def instance_config(*, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> dict[str, Any]:
+def instance_config(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> dict[str, Any]:
     """The content of dagster.yaml.
 
     Args:
+        home: whose.
         max_concurrent_runs: of the whole workspace.
         runs_per_tenant: so that one client's backfill does not hold up the others.
     """
@@ -50,6 +51,11 @@ def instance_config(*, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -
                 "class": "InstanceStorage",
                 "config": {},
             }
+        },
+        "local_artifact_storage": {
+            "module": "ntro_dagster.boundary.artifacts",
+            "class": "Artifacts",
+            "config": {"base_dir": str(home.dagster)},
         },
         "run_launcher": {
             "module": "ntro_dagster.orchestration.launcher",
@@ -111,7 +117,7 @@ def workspace_config(tenants: Iterable[TenantHome]) -> dict[str, Any]:
 
 def write_instance(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> None:
     """Write dagster.yaml; takes effect when webserver, daemon and code servers start."""
-    content = instance_config(max_concurrent_runs=max_concurrent_runs, runs_per_tenant=runs_per_tenant)
+    content = instance_config(home, max_concurrent_runs=max_concurrent_runs, runs_per_tenant=runs_per_tenant)
     write_private(home.dagster / "dagster.yaml", HEADER + yaml.safe_dump(content, sort_keys=False))
 
 

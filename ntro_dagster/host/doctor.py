@@ -342,7 +342,7 @@ def _instance_file(home: Home) -> Check:
     from ntro_dagster.host.dagster_instance import instance_config  # noqa: PLC0415
 
     path = home.dagster / "dagster.yaml"
-    if not path.exists() or yaml.safe_load(path.read_text()) != instance_config():
+    if not path.exists() or yaml.safe_load(path.read_text()) != instance_config(home):
         return Check("dagster.yaml", State.PROBLEM, "not what this release writes", "`ntro down`, `ntro up` writes it anew")
     return Check("dagster.yaml", State.OK, "as this release writes it")
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import RELAY, SURVEYS
+from ntro_dagster.boundary.names import ARTIFACTS, RELAY, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
@@ -157,6 +157,7 @@ class TenantHome:
             LOGS: str(self.logs),
             RELAY: f"unix:{self.relay_socket}",
             SURVEYS: str(self.surveys),
+            ARTIFACTS: str(self.root / "artifacts"),
         }
 
     def credential(self, role: Role) -> Path:

@@ -17,6 +17,7 @@ from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.compute_logs import TenantComputeLogs
 from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.host.dagster_instance import instance_config
+from ntro_dagster.host.home import Home
 
 RUN = "8ddb28b2-3a0e-4d0e-9a53-2f5b8d3c9d11"
 KEY = [RUN, "compute_logs", "abcdefgh"]
@@ -150,7 +151,7 @@ with DagsterInstance.from_config({str(tmp_path)!r}) as instance:
 
 
 def quiet_yaml() -> str:
-    settings = instance_config()
+    settings = instance_config(Home(Path("/nowhere")))
     return json.dumps({name: settings[name] for name in ("compute_logs", "python_logs", "telemetry")})
 
 

@@ -54,7 +54,7 @@ def relay(here: World) -> Iterator[None]:
 def stream(here: World, journal: Path, enough: threading.Event) -> list[str]:
     """Runs, one after the other, by a worker of acme; their ids."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NTRO_")}
-    environment |= {"NTRO_RELAY": f"unix:{here.socket('acme')}", "PYTHONPATH": str(Path(__file__).parent)}
+    environment |= {**here.home.tenant("acme").places, "PYTHONPATH": str(Path(__file__).parent)}
     command = [
         sys.executable,
         str(Path(__file__).with_name("stream.py")),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,11 @@ class World:
     @contextmanager
     def tenant(self, slug: str) -> Iterator[DagsterInstance]:
         """The instance as a process of the tenant opens it."""
-        before = {name: os.environ.get(name) for name in ("NTRO_PLANE", "NTRO_INSTANCE_URL", "NTRO_RELAY")}
+        before = {name: os.environ.get(name) for name in ("NTRO_PLANE", "NTRO_INSTANCE_URL", "NTRO_RELAY", "NTRO_ARTIFACTS")}
         for name in ("NTRO_PLANE", "NTRO_INSTANCE_URL"):
             os.environ.pop(name, None)
         os.environ["NTRO_RELAY"] = f"unix:{self.socket(slug)}"
+        os.environ["NTRO_ARTIFACTS"] = self.home.tenant(slug).places["NTRO_ARTIFACTS"]
         connection.forget()
         try:
             with DagsterInstance.from_ref(self.workspace.get_ref()) as opened:
@@ -149,7 +150,7 @@ def world(server: PostgresServer, root: Path) -> Iterator[World]:
 
 
 @contextmanager
-def serving(world: World) -> Iterator[RelayServer]:
+def serving(world: World, names: Callable[[str], frozenset[str]] = names) -> Iterator[RelayServer]:
     """A relay in a thread of this process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)

@@ -11,6 +11,7 @@ from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from sqlalchemy.pool import QueuePool
 
+from ntro_dagster.boundary.artifacts import ArtifactsMissingError
 from ntro_dagster.boundary.compute_logs import TenantComputeLogs
 from ntro_dagster.boundary.names import UNIT_TAG
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
@@ -76,12 +77,23 @@ def test_whoever_is_not_the_workspace_gets_the_relay(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NTRO_ARTIFACTS", "/the/tenants/own")
     write_instance(home)
     with DagsterInstance.from_config(str(home.dagster)) as instance:
         assert type(instance.run_storage).__name__ == "RelayRunStorage"
         assert type(instance.event_log_storage).__name__ == "RelayEventLogStorage"
         assert type(instance.schedule_storage).__name__ == "RelayScheduleStorage"
         assert "planted" not in repr(instance.get_ref().to_dict())
+        if environment.get("NTRO_PLANE") != "workspace":
+            assert instance.storage_directory() == "/the/tenants/own/storage"
+
+
+def test_a_process_of_nobody_gets_no_directory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NTRO_PLANE", "NTRO_ARTIFACTS"):
+        monkeypatch.delenv(name, raising=False)
+    write_instance(home)
+    with pytest.raises(ArtifactsMissingError):
+        DagsterInstance.from_config(str(home.dagster))
 
 
 def test_workspace_has_one_server_per_tenant(home: Home) -> None:
