@@ -47,7 +47,7 @@ class Check:
 
 def examine(home: Home) -> list[Check]:
     """Every check, the machine's first."""
-    checks = [_guarded(check) for check in (_python, _bytecode, _timezones, _postgres_programs)]
+    checks = [_guarded(check) for check in (_python, _bytecode, _timezones, _postgres_programs, _survey)]
     checks.append(_guarded(lambda: _disk(home)))
     try:
         home.describe()
@@ -316,6 +316,17 @@ def _settings(path: Path) -> dict[str, Any] | None:
 def _database(path: Path) -> str | None:
     settings = _settings(path)
     return str(settings["dbname"]) if settings and "dbname" in settings else None
+
+
+def _survey() -> Check:
+    from ntro_dagster.tenant.seclusion import possible  # noqa: PLC0415
+
+    if possible():
+        return Check("survey", State.OK, "code that is asked what it defines sees no file but code (Landlock)")
+    return Check(
+        "survey", State.WARNING, "this kernel has no Landlock: code that is asked what it defines could read files next door",
+        "deploy runbooks you trust, or use Linux 5.13 or newer with Landlock on",
+    )  # fmt: skip
 
 
 # -- what Dagster reads

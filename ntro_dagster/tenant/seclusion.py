@@ -32,6 +32,17 @@ class SeclusionFailedError(NtroError):
     mend = "nothing was asked of the tenant's code; see the kernel's log for Landlock"
 
 
+def possible() -> bool:
+    """Whether this kernel can do it."""
+    return _version() >= 1
+
+
+def _version() -> int:
+    if not sys.platform.startswith("linux"):
+        return 0
+    return int(ctypes.CDLL(None, use_errno=True).syscall(_CREATE, None, ctypes.c_size_t(0), 1))
+
+
 def seclude(code: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
     """From now on this process reads nothing but Python, the system's libraries and `code`, and opens no TCP connection.
 
@@ -41,12 +52,10 @@ def seclude(code: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
 
     Raises: `SeclusionFailedError` where it can and did not.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    version = call(_CREATE, None, ctypes.c_size_t(0), 1)
+    version = _version()
     if version < 1:
         return False
+    call = ctypes.CDLL(None, use_errno=True).syscall
     wanted = (
         struct.pack("QQ", _EVERY_FILE_RIGHT, _EVERY_TCP_RIGHT) if version >= _KNOWS_TCP else struct.pack("Q", _EVERY_FILE_RIGHT)
     )
