@@ -33,11 +33,27 @@ SOCKET_NAME = "relay.sock"
 
 KEEP_ALIVE_S = 24 * 3600
 """A sensor's thread may be quiet for hours; a closed connection would cost it an error."""
+CONNECTIONS_PER_TENANT = 64
+"""A worker needs one, a code server one for each of its threads that ask."""
 FORGET_EVERY_S = 3600.0
 _FORGET = text("DELETE FROM relay.writes WHERE done_at < now() - interval '2 days'")
 """No client tries for longer than minutes."""
 
 logger = logging.getLogger("ntro.relay")
+
+
+class _FewConnections(HttpToolsProtocol):
+    """Nobody takes up all files that this process may open: what is too many for one tenant is closed at once."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= CONNECTIONS_PER_TENANT:
+            transport.abort()
+        else:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self.connections:
+            super().connection_lost(exc)
 
 
 class RelayServer:
@@ -50,7 +66,6 @@ class RelayServer:
         self._sockets = sockets
         self._engine = pooled_engine(url)
         self._relay = Relay(instance, self._engine, names)
-        self._state = ServerState()
         self._servers: dict[str, asyncio.Server] = {}
         self._opening = asyncio.Lock()
 
@@ -77,9 +92,9 @@ class RelayServer:
         application = self._relay.application(slug)
         config = Config(application, timeout_keep_alive=KEEP_ALIVE_S, access_log=False, log_config=None, lifespan="off")
         config.load()
-        bound = _bind(path)
+        state = ServerState()
         return await asyncio.get_running_loop().create_unix_server(
-            lambda: HttpToolsProtocol(config=config, server_state=self._state, app_state={}), sock=bound
+            lambda: _FewConnections(config=config, server_state=state, app_state={}), sock=_bind(path)
         )
 
     async def forget(self) -> None:

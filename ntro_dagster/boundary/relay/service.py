@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -36,9 +36,11 @@ from ntro_dagster.errors import NtroError
 
 logger = logging.getLogger("ntro.relay")
 
-LARGEST_BODY = 4 * 2**20
+LARGEST_BODY = 2**20
 LARGEST_BATCH = 64
 READERS = 4
+READS_PER_TENANT = 2
+"""At once, so that nobody's questions keep all readers busy."""
 
 _AWAY = (OperationalError, InterfaceError, DagsterPostgresException)
 """The database is not there: come again."""
@@ -181,6 +183,15 @@ _ANSWERED = text("UPDATE relay.writes SET answer = :answer WHERE tenant = :tenan
 _KNOWN = text("SELECT digest, answer FROM relay.writes WHERE tenant = :tenant AND key = :key")
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """One tenant, as the relay knows it."""
+
+    tenant: str
+    view: TenantView
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_PER_TENANT))
+
+
 class Relay:
     """What all tenants share."""
 
@@ -198,43 +209,44 @@ class Relay:
 
     def application(self, tenant: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """The ASGI application behind one tenant's socket: who reaches it is that tenant."""
-        view = TenantView(tenant, self.instance, store=self.writer.store, names=self.names)
+        client = _Client(tenant, TenantView(tenant, self.instance, store=self.writer.store, names=self.names))
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            status, answer = await self._answer(tenant, view, scope, receive)
+            status, answer = await self._answer(client, scope, receive)
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
 
         return application
 
-    async def _answer(self, tenant: str, view: TenantView, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, client: _Client, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         """Status and body. What went wrong is told by its code: an exception's text would hold SQL, and more."""
         call = scope["path"].removeprefix("/v1/")
         if scope["method"] != "POST" or call not in CALLS:
-            return self._refuse(tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
+            return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
         body = await _body(receive)
         if body is None:
-            return self._refuse(tenant, call, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RELAY_PROTOCOL")
+            return self._refuse(client.tenant, call, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RELAY_PROTOCOL")
         try:
-            return HTTPStatus.OK, await self._done(tenant, view, call, scope, body)
+            return HTTPStatus.OK, await self._done(client, call, scope, body)
         except (NotYoursError, KeyReusedError, encoding.RelayProtocolError) as error:
-            return self._refuse(tenant, call, _STATUS[type(error)], error.code)
+            return self._refuse(client.tenant, call, _STATUS[type(error)], error.code)
         except _AWAY:
-            logger.warning("%s: %s: the database is away", tenant, call)
+            logger.warning("%s: %s: the database is away", client.tenant, call)
             return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
         except Exception as error:
-            return self._refuse(tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
+            return self._refuse(client.tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
 
-    async def _done(self, tenant: str, view: TenantView, call: str, scope: Scope, body: bytes) -> bytes:
+    async def _done(self, client: _Client, call: str, scope: Scope, body: bytes) -> bytes:
         def do() -> bytes:
-            return _perform(view, call, body)
+            return _perform(client.view, call, body)
 
         if call not in WRITES:
-            return await asyncio.get_running_loop().run_in_executor(self.readers, do)
+            async with client.reading:
+                return await asyncio.get_running_loop().run_in_executor(self.readers, do)
         key = _key(scope)
         digest = hashlib.sha256(call.encode() + b"\0" + body).digest()
-        return await asyncio.wrap_future(self.writer.submit(tenant, key, digest, do))
+        return await asyncio.wrap_future(self.writer.submit(client.tenant, key, digest, do))
 
     def _refuse(self, tenant: str, call: str, status: HTTPStatus, code: str) -> tuple[int, bytes]:
         self.refused[tenant, call] += 1

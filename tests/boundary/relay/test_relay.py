@@ -26,6 +26,7 @@ from ntro_dagster.boundary.relay.connection import RelayAddressError, RelayAwayE
 from ntro_dagster.boundary.relay.view import TenantView
 from ntro_dagster.boundary.storage import PooledPostgresStorage
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.workspace.relay import CONNECTIONS_PER_TENANT
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +225,20 @@ def test_whatever_is_said_is_understood_or_refused(said: object) -> None:
 @given(st.dictionaries(st.text(), st.lists(st.integers() | st.text() | st.none() | st.floats(allow_nan=False))))
 def test_what_one_half_says_the_other_understands(value: object) -> None:
     assert encoding.loads(encoding.dumps(value)) == value
+
+
+def test_one_tenant_takes_up_few_connections_and_the_others_are_served(here: World) -> None:
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_PER_TENANT + 5)]
+    try:
+        for each in crowd:
+            each.settimeout(10)
+            each.connect(str(here.socket("acme")))
+        beta = Wire(here.socket("beta"))
+        assert beta.say("get_runs", encoding.dumps({}))[0] == 200
+        beta.close()
+        assert all(each.recv(1) == b"" for each in crowd[CONNECTIONS_PER_TENANT:])
+        crowd[0].sendall(b"POST /v1/get_pool_config HTTP/1.1\r\nHost: relay\r\nContent-Length: 10\r\n\r\n" + encoding.dumps({}))
+        assert crowd[0].recv(12) == b"HTTP/1.1 200"
+    finally:
+        for each in crowd:
+            each.close()
