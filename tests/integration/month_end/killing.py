@@ -34,6 +34,12 @@ def kill_daemon(site: Site, frozen: Frozen) -> None:
     frozen.release()
 
 
+def kill_relay(site: Site, frozen: Frozen) -> None:
+    """The run goes on as soon as it is back: it is the same one that ends."""
+    _kill(site.process("relay"))
+    frozen.release()
+
+
 def kill_code_server(site: Site, frozen: Frozen) -> None:
     workers = site.run_workers(TENANT)
     _kill(site.process(f"tenant-{TENANT}"))
@@ -71,6 +77,7 @@ def kill_everything(site: Site, frozen: Frozen) -> None:
 KILLS: dict[str, Callable[[Site, Frozen], None]] = {
     "run_worker": kill_run_worker,
     "daemon": kill_daemon,
+    "relay": kill_relay,
     "code_server": kill_code_server,
     "postmaster": kill_postmaster,
     "postgres_backend": kill_postgres_backend,

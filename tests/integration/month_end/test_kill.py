@@ -66,6 +66,7 @@ JOURNALS, LINES, MOVES = "journals INSERT", "journal_lines INSERT", "expenses UP
 PLACES = {
     "run_worker": JOURNALS,
     "daemon": LINES,
+    "relay": LINES,
     "code_server": MOVES,
     "postmaster": LINES,
     "postgres_backend": MOVES,
