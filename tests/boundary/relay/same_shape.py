@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-PERIOD = "2026-10"
+UNITS = (("spv-1", "2026-10"), ("spv-1", "2026-09"), ("spv-2", "2026-10"))
+"""Entity and month of a document, by number."""
 
 REPAIRS = {
     "negative": ("amount_gross", "vat_amount"),
@@ -44,11 +45,13 @@ class Decision:
 class Shape:
     """Attributes:
     documents: for each, what is wrong with each of its rows ("" = nothing).
+    units: for each, the number of its entity and month.
     late: whether the last document comes in after the first round of decisions.
     rounds: decisions that are filed together, then applied.
     """
 
     documents: tuple[tuple[str, ...], ...]
+    units: tuple[int, ...]
     late: bool
     rounds: tuple[tuple[Decision, ...], ...]
 
@@ -59,8 +62,9 @@ class Shape:
             tuple(draw.choice(FLAWS) if draw.random() < 0.4 else "" for _ in range(draw.randint(1, 8)))
             for _ in range(draw.randint(1, 3))
         )
+        units = tuple(draw.choice([0, 0, 1, 2]) for _ in documents)
         late = len(documents) > 1 and draw.random() < 0.5
-        return cls(documents, late, _rounds(draw, documents, late))
+        return cls(documents, units, late, _rounds(draw, documents, late))
 
 
 def _rounds(draw: random.Random, documents: tuple[tuple[str, ...], ...], late: bool) -> tuple[tuple[Decision, ...], ...]:
@@ -122,7 +126,7 @@ class Content:
         self._draw = random.Random(f"content {seed}")  # noqa: S311 - made-up data
         self._people = [f"user:{self._word(3, 30)}{number}" for number in range(4)]
         self.currency = self._draw.choice(["GBP", "EUR", "USD"])
-        self.entity_name = self.text(2, 12)
+        self.entity_names = {entity: f"{self.text(2, 12)} {number}" for number, entity in enumerate(dict(UNITS))}
         self.tenant_name = self.text(2, 12)
 
     def person(self, number: int) -> str:
@@ -140,7 +144,7 @@ class Content:
         return Decimal(self._draw.randint(1, 10 ** self._draw.randint(1, 10))) / 100
 
     def day(self) -> int:
-        return self._draw.randint(1, 31)
+        return self._draw.randint(1, 30)
 
     def values(self, fields: tuple[str, ...]) -> dict[str, str]:
         """For an edit or an acceptance."""
@@ -148,13 +152,13 @@ class Content:
             "amount_gross": str(self.amount()),
             "vat_amount": "0",
             "vendor": self.text(1, 5),
-            "expense_date": f"{PERIOD}-{self.day():02d}",
+            "expense_date": f"2026-10-{self.day():02d}",
             "notes": self.text(),
         }
         return {name: made[name] for name in fields}
 
-    def file(self, folder: Path, number: int, flaws: tuple[str, ...]) -> Path:
-        """A document. The number is in no way part of its name."""
+    def file(self, folder: Path, period: str, flaws: tuple[str, ...]) -> Path:
+        """A document."""
         path = folder / f"{self._word(4, 60)}.csv"
         folder.mkdir(parents=True, exist_ok=True)
         iso, headings, grouped = self._draw.random() < 0.5, self._draw.choice(_HEADINGS), self._draw.random() < 0.5
@@ -162,16 +166,16 @@ class Content:
             writer = csv.writer(file, delimiter=self._draw.choice(",;\t"))
             writer.writerow(headings)
             for flaw in flaws:
-                writer.writerow(self._row(flaw, iso, grouped))
+                writer.writerow(self._row(flaw, period, iso, grouped))
         return path
 
-    def _row(self, flaw: str, iso: bool, grouped: bool) -> list[str]:
+    def _row(self, flaw: str, period: str, iso: bool, grouped: bool) -> list[str]:
         gross = self.amount()
         vat = (gross / 6).quantize(Decimal("0.01")) if self._draw.random() < 0.5 else Decimal(0)
-        day = f"{PERIOD}-{self.day():02d}" if iso else f"{self.day():02d}/{PERIOD[5:]}/{PERIOD[:4]}"
+        day = f"{period}-{self.day():02d}" if iso else f"{self.day():02d}/{period[5:]}/{period[:4]}"
         told: Mapping[str, str] = {"negative": f"-{gross}", "unreadable": f"{gross}?{self._word(1, 9)}"}
         return [
-            f"{PERIOD[5:]}/{PERIOD[:4]}" if flaw == "no_day" else day,
+            f"{period[5:]}/{period[:4]}" if flaw == "no_day" else day,
             self._draw.choice(_KINDS),
             "" if flaw == "no_vendor" else self.text(1, 5),
             f"{self._word(1, 8)}{self._draw.randint(1, 10**9)}",

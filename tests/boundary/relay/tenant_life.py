@@ -36,7 +36,7 @@ from dagster._grpc.impl import core_execute_run, get_external_sensor_execution
 from dagster._serdes import deserialize_value, serialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from psycopg.conninfo import make_conninfo
-from same_shape import PERIOD, Content, Decision, Shape
+from same_shape import UNITS, Content, Decision, Shape
 from without_chance import KEPT, WithoutChance, stored
 from world import World
 
@@ -55,9 +55,10 @@ from ntro_dagster.subledger.review import file_signal
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, create_entities, entities_by_spelling, entity_by_slug
 
-TENANT, ENTITY = "acme", "spv-1"
+TENANT = "acme"
+ENTITIES = tuple(dict(UNITS))
 MODULE = "ntro_dagster.tenant.definitions"
-MOST_TICKS = 12
+MOST_TICKS = 30
 
 _FOR_THE_WORKSPACE = ("NTRO_PLANE", "NTRO_INSTANCE_URL")
 
@@ -168,15 +169,15 @@ class Stage:
             ).fetchall()
             emptied = ", ".join(table for (table,) in found if table not in KEPT)
             database.execute(f"TRUNCATE {emptied} RESTART IDENTITY".encode())
-        self.world.workspace.add_dynamic_partitions(entities_set(TENANT), [ENTITY])
+        self.world.workspace.add_dynamic_partitions(entities_set(TENANT), list(ENTITIES))
         self.launcher.waiting.clear()
 
     def month(self, shape: Shape, content: Content, folder: Path, *, ticks: int = MOST_TICKS) -> Told:
         """Play a month. `ticks`: how often the daemon looks at most, each time that it is waited for."""
         self.clear()
         with copied(self.admin_dsn, self.made) as credentials:
-            entity = Entity(uuid4(), ENTITY, content.entity_name, content.currency)
-            create_entities(credentials.owner, TENANT, [entity])
+            entities = [Entity(uuid4(), slug, name, content.currency) for slug, name in content.entity_names.items()]
+            create_entities(credentials.owner, TENANT, entities)
             life = _Life(self, credentials, shape, content, folder, ticks)
             life.play()
             without = WithoutChance()
@@ -200,6 +201,7 @@ def staged(world: World, admin_dsn: str, made: DatabaseCredentials) -> Iterator[
         )
         launcher = Noting()
         world.workspace._run_launcher = launcher
+        world.workspace.run_coordinator._dequeue_use_threads = False  # whose order would be chance
         launcher.register_instance(world.workspace)
         with WorkspaceProcessContext(world.workspace, _Here(origin)) as process:
             yield Stage(world, admin_dsn, made, launcher, process)
@@ -213,8 +215,10 @@ SELECT 'row', d.filed::text, r.line::text, x.status,
        (SELECT string_agg(f ->> 'code', ' ') FROM jsonb_array_elements(x.validation_errors) f)
   FROM ledgers.expenses x JOIN ingest.submitted_records r ON r.id = x.event_id JOIN documents d ON d.id = r.document_id
 UNION ALL
-SELECT 'decision', s.seq::text, s.kind, w.outcome, string_agg(w.code, ' ')
-  FROM system.signals s JOIN system.signal_rows w ON w.signal_id = s.id GROUP BY 1, 2, 3, 4
+SELECT 'decision', d.filed::text, r.line::text, string_agg(s.kind || ' ' || w.outcome, ' ' ORDER BY s.seq),
+       string_agg(w.code, ' ' ORDER BY s.seq)
+  FROM system.signals s JOIN system.signal_rows w ON w.signal_id = s.id JOIN ledgers.expenses x ON x.id = w.row_id
+  JOIN ingest.submitted_records r ON r.id = x.event_id JOIN documents d ON d.id = r.document_id GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3, 4, 5
 """
 _CLOSED = "SELECT count(*) FROM ledgers.closes"
@@ -257,11 +261,12 @@ class _Life:
 
     def _file(self, documents: Sequence[tuple[int, tuple[str, ...]]]) -> None:
         for number, flaws in documents:
-            path = self.content.file(self.folder, number, flaws)
+            entity, period = UNITS[self.shape.units[number]]
+            path = self.content.file(self.folder, period, flaws)
             self.numbers[path.name] = number
-            asyncio.run(self._submit(path))
+            asyncio.run(self._submit(path, entity, period))
 
-    async def _submit(self, path: Path) -> None:
+    async def _submit(self, path: Path, entity: str, period: str) -> None:
         async with TenantDatabase(self.credentials.app) as database:
             await submit(
                 database,
@@ -269,8 +274,8 @@ class _Life:
                 path,
                 resolve=lambda names: entities_by_spelling(database, names),
                 submitted_by=self.content.person(0),
-                entity=await entity_by_slug(database, ENTITY, tenant=TENANT),
-                period=PERIOD,
+                entity=await entity_by_slug(database, entity, tenant=TENANT),
+                period=period,
             )
 
     async def _decide(self, decisions: Sequence[Decision]) -> None:
@@ -350,7 +355,7 @@ class _Life:
                 said = serialize_value(answer)
             self.said.append(f"answer of {name}: {said}")
             reply = api.ExternalSensorExecutionReply(serialized_sensor_result=said)
-            rebuilt = ANSWERS["SyncExternalSensorExecution"](lambda _: frozenset({ENTITY}), TENANT, None, [reply])
+            rebuilt = ANSWERS["SyncExternalSensorExecution"](lambda _: frozenset(ENTITIES), TENANT, None, [reply])
             found = deserialize_value(rebuilt.serialized_sensor_result)
             if hasattr(found, "error"):
                 raise DagsterUserCodeProcessError.from_error_info(found.error)
