@@ -143,6 +143,12 @@ class Content:
     def amount(self) -> Decimal:
         return Decimal(self._draw.randint(1, 10 ** self._draw.randint(1, 10))) / 100
 
+    def booked(self) -> tuple[str, Decimal, Decimal]:
+        """What a row makes of the books: kind of expense, gross amount, VAT in it."""
+        gross = self.amount()
+        vat = (gross / 6).quantize(Decimal("0.01")) if self._draw.random() < 0.5 else Decimal(0)
+        return self._draw.choice(_KINDS), gross, vat
+
     def day(self) -> int:
         return self._draw.randint(1, 30)
 
@@ -170,16 +176,22 @@ class Content:
         return path
 
     def _row(self, flaw: str, period: str, iso: bool, grouped: bool) -> list[str]:
-        gross = self.amount()
-        vat = (gross / 6).quantize(Decimal("0.01")) if self._draw.random() < 0.5 else Decimal(0)
+        kind, gross, vat = self.booked()
         day = f"{period}-{self.day():02d}" if iso else f"{self.day():02d}/{period[5:]}/{period[:4]}"
         told: Mapping[str, str] = {"negative": f"-{gross}", "unreadable": f"{gross}?{self._word(1, 9)}"}
         return [
             f"{period[5:]}/{period[:4]}" if flaw == "no_day" else day,
-            self._draw.choice(_KINDS),
+            kind,
             "" if flaw == "no_vendor" else self.text(1, 5),
             f"{self._word(1, 8)}{self._draw.randint(1, 10**9)}",
             told.get(flaw, f"{gross:,.2f}" if grouped else f"{gross:.2f}"),
             f"{vat:.2f}" if vat and flaw not in {"negative", "unreadable"} else "",
             self.text() if self._draw.random() < 0.5 else "",
         ]
+
+
+class SameBooks(Content):
+    """Every row is booked alike, so that entities with as many rows have the same trial balance."""
+
+    def booked(self) -> tuple[str, Decimal, Decimal]:
+        return "Legal fees", Decimal("120.00"), Decimal(0)

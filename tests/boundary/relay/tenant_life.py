@@ -142,11 +142,11 @@ class Told:
         documents: digests of what came in.
     """
 
-    transcript: list[str]
-    database: list[str]
-    outcomes: list[tuple[object, ...]]
+    transcript: list[str] = field(repr=False)
+    database: list[str] = field(repr=False)
+    outcomes: list[tuple[object, ...]] = field(repr=False)
     closed: int
-    documents: set[bytes]
+    documents: set[bytes] = field(repr=False)
 
 
 @dataclass

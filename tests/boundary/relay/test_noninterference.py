@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from dagster import AssetExecutionContext, AssetObservation, MaterializeResult
-from same_shape import Content, Shape
+from same_shape import APPROVERS, Content, Decision, SameBooks, Shape
 from tenant_life import TENANT, Stage, Told, staged
 from world import serving, world
 
@@ -50,9 +50,13 @@ def stage(
 
 def two_months(stage: Stage, shape: Shape, seed: int, folder: Path, **options: int) -> tuple[Told, Told]:
     one, other = (stage.month(shape, Content(f"{seed} {which}"), folder / which, **options) for which in ("one", "other"))
+    check_shape(one, other)
+    return one, other
+
+
+def check_shape(one: Told, other: Told) -> None:
     assert one.outcomes == other.outcomes, "these months have not the same shape"
     assert one.documents.isdisjoint(other.documents), "these months have the same content"
-    return one, other
 
 
 def difference(one: Told, other: Told) -> str | None:
@@ -68,10 +72,15 @@ def difference(one: Told, other: Told) -> str | None:
     return None
 
 
+def assert_same(one: Told, other: Told) -> None:
+    found = difference(one, other)
+    assert found is None, found
+
+
 def check(stage: Stage, seed: int, folder: Path) -> None:
     shape = Shape.of(seed)
     one, other = two_months(stage, shape, seed, folder)
-    assert difference(one, other) is None
+    assert_same(one, other)
     assert one.closed == other.closed >= len(set(shape.units)), "the months did not come to their end"
     assert len(one.transcript) > 100
 
@@ -85,6 +94,14 @@ def test_the_workspace_cannot_tell_two_months_of_one_shape_apart(stage: Stage, s
 @pytest.mark.parametrize("seed", LONG)
 def test_nor_any_others(stage: Stage, seed: int, tmp_path: Path) -> None:
     check(stage, seed, tmp_path)
+
+
+def test_nor_whether_two_entities_have_the_same_books(stage: Stage, tmp_path: Path) -> None:
+    shape = Shape((("",), ("",)), (0, 2), late=False, rounds=((Decision("approve", APPROVERS[0], ((0, 0), (1, 0))),),))
+    one, other = (stage.month(shape, kind(kind.__name__), tmp_path / kind.__name__) for kind in (Content, SameBooks))
+    check_shape(one, other)
+    assert_same(one, other)
+    assert one.closed == len(shape.units)
 
 
 # -- runs and sensors that fail
@@ -143,7 +160,7 @@ def test_a_failure_tells_no_more_than_its_code(
 ) -> None:
     monkeypatch.setattr(assets, "in_partition", _raise(make))
     one, other = two_months(stage, UNREVIEWED, 0, tmp_path, ticks=FAILED_TICKS)
-    assert difference(one, other) is None
+    assert_same(one, other)
     assert any("STEP_FAILURE" in line for line in one.transcript)
     assert not one.outcomes
 
@@ -155,7 +172,7 @@ def test_a_failing_sensor_tells_no_more_than_its_code(stage: Stage, tmp_path: Pa
 
     monkeypatch.setattr(sensors, "waiting", fail)
     one, other = two_months(stage, UNREVIEWED, 0, tmp_path, ticks=FAILED_TICKS)
-    assert difference(one, other) is None
+    assert_same(one, other)
     assert any("LookupError (error <id" in line for line in one.database)
 
 
