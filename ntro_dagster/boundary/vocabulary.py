@@ -30,7 +30,7 @@ COUNTS = frozenset(
     [
         *("NEEDS_ATTENTION", "PENDING", "APPROVED", "POSTED", "REJECTED", "EXCLUDED"),
         *("documents", "records", "inserted", "updated", "untouched"),
-        *("signals", "applied", "refused", "posted", "journals", "accounts"),
+        *("signals", "applied", "refused", "posted", "journals"),
     ]
 )
 """What may be counted."""

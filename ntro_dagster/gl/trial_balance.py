@@ -48,8 +48,11 @@ class TrialBalance:
         return all(debit == credit for debit, credit in self.totals().values())
 
     def digest(self, salt: bytes) -> str:
-        """Fingerprint keyed with a secret of the tenant: 32 hex digits."""
-        text = "\n".join(f"{x.account_code}|{x.currency}|{x.debit}|{x.credit}|{x.balance}" for x in self.lines)
+        """Fingerprint keyed with a secret of the tenant: 32 hex digits. Of entity and period too, because else it would show
+        which of them have the same books.
+        """
+        lines = (f"{x.account_code}|{x.currency}|{x.debit}|{x.credit}|{x.balance}" for x in self.lines)
+        text = "\n".join([f"{self.entity_id}|{self.period}", *lines])
         return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:32]
 
 
