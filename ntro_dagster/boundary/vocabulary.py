@@ -7,6 +7,7 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 |---|---|---|
 | slug | lower-case letters, digits, `_ . -`, at most 63: the name that an operator gave to a tenant or an entity | `spv-1` |
 | name | an identifier of code or SQL, at most 128 | `expenses_decisions` |
+| pool | slug and name: what limits how many steps run at once | `acme/bank` |
 | period | a month | `2026-10` |
 | partition | slug and period | `spv-1|2026-10` |
 | unit | tenant, slug and period | `acme|spv-1|2026-10` |
@@ -65,6 +66,7 @@ name = _form(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 period = _form(_PERIOD)
 partition = _form(rf"{_SLUG}\|{_PERIOD}")
 unit = _form(rf"{_SLUG}\|{_SLUG}\|{_PERIOD}")
+pool = _form(rf"{_SLUG}/[A-Za-z_][A-Za-z0-9_]{{0,127}}")
 uuid = _form(_UUID)
 short_id = _form(r"[a-z]{8}")
 digest = _form(r"[0-9a-f]{32}|[0-9a-f]{64}")

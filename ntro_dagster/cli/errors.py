@@ -105,11 +105,11 @@ def show(
 
     async def look(database: TenantDatabase) -> list[dict[str, Any]]:
         return await database.fetch(
-            f"SELECT {_COLUMNS}, story, advice, traceback, values FROM system.errors WHERE id::text LIKE %s LIMIT 2",
-            [f"{prefix}%"],
+            f"SELECT {_COLUMNS}, story, advice, traceback, values FROM system.errors WHERE id BETWEEN %s AND %s LIMIT 2",
+            _between(prefix),
         )
 
-    found = as_role(tenant, _auditor(), look) or _aside(home.logs, prefix)
+    found = _aside(home.logs, prefix) or as_role(tenant, _auditor(), look)
     if not found:
         raise ErrorNotFoundError(error=error, tenant=tenant)
     if len(found) > 1:
@@ -149,7 +149,10 @@ def _aside(logs: Path, prefix: str) -> list[dict[str, Any]]:
 
     found = []
     for path in sorted(aside(logs).glob(f"{prefix}*.json")):
-        content = json.loads(path.read_text())
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:  # the database has just taken it
+            continue
         if content["kind"] == "errors":
             found.append({**content["row"], "values": json.loads(content["row"]["values"])})
     return found

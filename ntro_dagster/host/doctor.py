@@ -322,7 +322,11 @@ def _survey() -> Check:
     from ntro_dagster.tenant.seclusion import possible  # noqa: PLC0415
 
     if possible():
-        return Check("survey", State.OK, "code that is asked what it defines sees no file but code (Landlock)")
+        return Check(
+            "survey",
+            State.OK,
+            "code that is asked what it defines reads no file but code (Landlock); unix sockets stay open",
+        )
     return Check(
         "survey", State.WARNING, "this kernel has no Landlock: code that is asked what it defines could read files next door",
         "deploy runbooks you trust, or use Linux 5.13 or newer with Landlock on",

@@ -176,15 +176,22 @@ class Installation:
             registry.dispose()
 
     def start_services(self) -> None:
-        """Webserver, daemon and one code server per tenant; returns when they answer and whatever had died is well again."""
+        """Relay, webserver, daemon and one code server per tenant, each surveyed before it starts.
+
+        Returns when they answer and whatever had died is well again.
+        """
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         self.supervisor.add(self._relay_process())
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
             self._tell_places(slug)
+        running = {process.name for process in self.supervisor.status()}
+        survey_tenants(
+            self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
+        )  # others run the code they told of
+        for slug in tenants:
             self.supervisor.add(self.tenant_process(slug))
-        survey_tenants(self.home, tenants)
         if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
             raise ServicesSlowError(waiting=RELAY, seconds=round(START_PATIENCE_S), logs=self.home.logs)
         if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):

@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import ntro_dagster
@@ -20,6 +21,7 @@ from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import Home, TenantHome, private_directory, write_private
 from ntro_dagster.host.launch import read_environment
+from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 
 GIVEN = ("NTRO_TENANT", "NTRO_DEFINITIONS_MODULE", "PYTHONPATH", "PATH", "LANG", "LC_ALL")
 """All that the code can know when it is asked."""
@@ -77,10 +79,11 @@ def _survey(home: Home, slug: str, code: str) -> None:
             )
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=slug, log=log)
-            said = json.loads(ran.stdout)
-        except (subprocess.SubprocessError, OSError, ValueError):
+            module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
+            made = Survey.of(slug, source, json.loads(ran.stdout), module=module, executable=sys.executable)
+        except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SurveyFailedError(tenant=slug, log=log) from None
-    write_private(survey_file(home.surveys, slug), Survey.of(slug, source, said).to_json() + "\n")
+    write_private(survey_file(home.surveys, slug), made.to_json() + "\n")
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:
@@ -96,7 +99,11 @@ def _asked(home: Home, slug: str) -> str | None:
 
 
 def _source(code: str, tenant: TenantHome) -> str:
-    return hashlib.sha256(json.dumps([code, _environment(tenant)], sort_keys=True).encode()).hexdigest()
+    """Digest of all that the answer may depend on."""
+    environment = _environment(tenant)
+    chosen = [Path(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    interpreter = [sys.version, sys.executable, version("dagster")]
+    return hashlib.sha256(json.dumps([code, _digest(chosen), interpreter, environment], sort_keys=True).encode()).hexdigest()
 
 
 def _code_at_hand() -> str:
@@ -106,6 +113,10 @@ def _code_at_hand() -> str:
         *(bundle.root for bundle in runbook_bundles()),
         platform_bundle().root / "subledgers",
     ]
+    return _digest(roots)
+
+
+def _digest(roots: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for root in roots:
         for path in sorted(path for path in root.rglob("*") if path.suffix in {".py", ".md", ".sql", ".yaml"}):

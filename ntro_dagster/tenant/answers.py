@@ -27,7 +27,11 @@ from ntro_dagster.platforms.postgres.journal import Journal, JournalUnavailableE
 
 WAIT_S = 0.003
 RETRY_S = 1.0
+LOOK_S = 30.0
+"""How often, where nothing is answered, it is looked whether something lies aside."""
 STOP_S = 5.0
+HEALTH = "/grpc.health.v1.Health/"
+"""gRPC's own service, which says whether the server serves."""
 BEFORE = " before the wall"
 """After a method's name: what was said, where it is not what was sent."""
 _MOST_KNOWN = 10_000
@@ -89,7 +93,7 @@ class AnswerRecorder:
         self._journal.close()
 
     def _take(self, answers: list[_Answer]) -> None:
-        if self._away:
+        if self._away or self._journal.lies_aside():  # a run's worker may have found no database where we did
             self._come_back()
         together = Counter(answer.key for answer in answers)
         for answer in {answer.key: answer for answer in answers}.values():
@@ -99,7 +103,7 @@ class AnswerRecorder:
         """All that waits, at least one unless the database is away; and whether more may come."""
         found = []
         try:
-            found.append(self._queue.get(timeout=RETRY_S if self._away else None))
+            found.append(self._queue.get(timeout=RETRY_S if self._away else LOOK_S))
             while True:
                 found.append(self._queue.get_nowait())
         except queue.Empty:
@@ -163,9 +167,10 @@ Rebuild = Callable[[str, Any, Sequence[Any]], Any]
 
 
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
-    def __init__(self, note: Callable[[str, bytes], None], rebuild: Rebuild) -> None:
+    def __init__(self, note: Callable[[str, bytes], None], rebuild: Rebuild, may_be_asked: Callable[[str], bool]) -> None:
         self._note = note
         self._rebuild = rebuild
+        self._may_be_asked = may_be_asked
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -173,6 +178,11 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
             return None
         method, inner = handler_call_details.method, handler.response_serializer
         kind = _kind(handler)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        if method.startswith(HEALTH):
+            return handler
+        if not self._may_be_asked(method):
+            return make(_refuse, handler.request_deserializer, inner)
 
         def serialized(answer: Any) -> bytes:
             content: bytes = inner(answer) if inner else answer
@@ -180,7 +190,7 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]
             return content
 
         walled = (self._walled_stream if handler.response_streaming else self._walled)(getattr(handler, kind), method)
-        return getattr(grpc, f"{kind}_rpc_method_handler")(walled, handler.request_deserializer, serialized)
+        return make(walled, handler.request_deserializer, serialized)
 
     # gRPC sends the text of whatever a method raises along with its status.
 
@@ -220,6 +230,11 @@ def _kind(handler: Any) -> str:
     return f"{asked}_{answered}"
 
 
+def _refuse(_: Any, context: Any) -> NoReturn:
+    context.abort(grpc.StatusCode.PERMISSION_DENIED, "not asked of a tenant")
+    raise AssertionError  # not reached: `abort` raises
+
+
 def _abort(error: Exception, context: Any, method: str) -> NoReturn:
     if context.code() is not None:  # the method's own `context.abort()`
         raise error
@@ -229,13 +244,13 @@ def _abort(error: Exception, context: Any, method: str) -> NoReturn:
 
 
 @contextmanager
-def recorded(recorder: AnswerRecorder, rebuild: Rebuild) -> Iterator[None]:
+def recorded(recorder: AnswerRecorder, rebuild: Rebuild, may_be_asked: Callable[[str], bool] = lambda _: True) -> Iterator[None]:
     """Servers made in here rebuild their answers and record them.
 
     (DagsterGrpcServer makes its `grpc.server` itself and takes no interceptor.)
     """
     make = grpc.server
-    grpc.server = partial(make, interceptors=[_Interceptor(recorder.note, rebuild)])
+    grpc.server = partial(make, interceptors=[_Interceptor(recorder.note, rebuild, may_be_asked)])
     try:
         yield
     finally:

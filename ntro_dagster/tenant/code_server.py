@@ -99,7 +99,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
     from ntro_dagster.platforms.environment import journal_from_environment  # noqa: PLC0415
     from ntro_dagster.tenant.answers import AnswerRecorder, recorded  # noqa: PLC0415
     from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
-    from ntro_dagster.tenant.outgoing import rebuilt  # noqa: PLC0415
+    from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
     from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
 
     class TenantApiServer(DagsterApiServer):
@@ -135,7 +135,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
     servicer._mp_ctx = start_context()  # type: ignore[assignment]
     keep_transcript()
     recorder = AnswerRecorder(journal_from_environment())
-    with recorded(recorder, rebuilt):
+    with recorded(recorder, rebuilt, may_be_asked):
         server = DagsterGrpcServer(
             server_termination_event=stop,
             dagster_api_servicer=servicer,

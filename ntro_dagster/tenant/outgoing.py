@@ -10,30 +10,24 @@ from typing import Any
 
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
-from ntro_dagster.boundary.answers.calls import ANSWERS, AnswerRefusedError
+from ntro_dagster.boundary.answers.calls import ANSWERS
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.boundary.relay.client import RelayStorage
 from ntro_dagster.platforms.environment import bound_tenant
 
-HEALTH = "grpc.health.v1.Health"
-"""gRPC's own service; it says whether the server serves."""
+
+def may_be_asked(method: str) -> bool:
+    """Args: `method`: as gRPC calls it, `/api.DagsterApi/ExternalJob`."""
+    return _name(method) in ANSWERS
 
 
-def rebuilt(method: str, request: Any, replies: Sequence[Any]) -> Message | None:
-    """One answer in the place of `replies`. None: they may go as they are.
+def rebuilt(method: str, request: Any, replies: Sequence[Any]) -> Message:
+    """One answer in the place of `replies`."""
+    return ANSWERS[_name(method)](_entities, bound_tenant(), request, replies)
 
-    Args:
-        method: as gRPC calls it, `/api.DagsterApi/ExternalJob`.
 
-    Raises:
-        AnswerRefusedError: nobody may ask that.
-    """
-    service, _, name = method.removeprefix("/").partition("/")
-    if service == HEALTH:
-        return None
-    if name not in ANSWERS:
-        raise AnswerRefusedError
-    return ANSWERS[name](_entities, bound_tenant(), request, replies)
+def _name(method: str) -> str:
+    return method.rpartition("/")[2]
 
 
 def _entities(tenant: str) -> frozenset[str]:

@@ -19,7 +19,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls; the same number on eve
 _PR_SET_NO_NEW_PRIVS = 38
 _PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
-_EVERY_FILE_RIGHT = 0x1FFF  # of the first version of Landlock, which later ones add to
+_FILE_RIGHTS = {1: 0x1FFF, 2: 1 << 13, 3: 1 << 14}  # what each version of Landlock added: all, linking, truncating
 _EVERY_TCP_RIGHT = 3
 _KNOWS_TCP = 4  # version
 
@@ -46,7 +46,9 @@ def _version() -> int:
 def seclude(code: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
     """From now on this process reads nothing but Python, the system's libraries and `code`, and opens no TCP connection.
 
-    Args: `listed`: directories whose entries may be looked up, but not read.
+    TCP is left open before Linux 6.7; unix sockets are always.
+
+    Args: `listed`: directories below which every name may be seen, but nothing read.
 
     Returns: False where the kernel cannot do this; nothing is changed then.
 
@@ -56,9 +58,8 @@ def seclude(code: Iterable[Path], listed: Iterable[Path] = ()) -> bool:
     if version < 1:
         return False
     call = ctypes.CDLL(None, use_errno=True).syscall
-    wanted = (
-        struct.pack("QQ", _EVERY_FILE_RIGHT, _EVERY_TCP_RIGHT) if version >= _KNOWS_TCP else struct.pack("Q", _EVERY_FILE_RIGHT)
-    )
+    files = sum(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
+    wanted = struct.pack("QQ", files, _EVERY_TCP_RIGHT) if version >= _KNOWS_TCP else struct.pack("Q", files)
     rules = _must(call(_CREATE, wanted, ctypes.c_size_t(len(wanted)), 0))
     read = _EXECUTE | _READ_FILE | _READ_DIR
     allowed = dict.fromkeys([*map(Path, _SYSTEM), Path(sys.prefix), Path(sys.base_prefix), *code], read)

@@ -20,20 +20,15 @@ from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 from ntro_dagster.tenant.seclusion import seclude
 
-ATTRIBUTE = "defs"
-
 
 def survey(module: str) -> dict[str, Any]:
     """Dagster's own description of everything in `module`, as its code server would give it."""
     from dagster._core.remote_representation.external_data import JobDataSnap, RepositorySnap  # noqa: PLC0415
     from dagster._serdes import serialize_value  # noqa: PLC0415
 
-    repository = getattr(importlib.import_module(module), ATTRIBUTE).get_repository_def()
+    repository = importlib.import_module(module).defs.get_repository_def()
     repository.load_all_definitions()
     return {
-        "module": module,
-        "attribute": ATTRIBUTE,
-        "executable": sys.executable,
         "repository": json.loads(serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))),
         "jobs": {
             job.name: json.loads(serialize_value(JobDataSnap.from_job_def(job, include_parent_snapshot=True)))
@@ -47,7 +42,7 @@ def main() -> None:
     chosen = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     package, platform = Path(ntro_dagster.__file__).parent, platform_bundle().root
     shipped = [package, platform / "subledgers", platform / "migrations", *(bundle.root for bundle in runbook_bundles())]
-    seclude([*shipped, *chosen], listed=[platform, platform / "runbooks"])
+    seclude([*shipped, *chosen], listed=[platform / "runbooks"])
     with redirect_stdout(sys.stderr):
         found = survey(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
     said.write(json.dumps(found))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -32,7 +33,7 @@ SOCKETS = "NTRO_RELAY_SOCKETS"
 SOCKET_NAME = "relay.sock"
 
 KEEP_ALIVE_S = 24 * 3600
-"""A sensor's thread may be quiet for hours; a closed connection would cost it an error."""
+"""A sensor's thread may be quiet for hours; a closed connection would cost it a second try."""
 CONNECTIONS_PER_TENANT = 64
 """A worker needs one, a code server one for each of its threads that ask."""
 FORGET_EVERY_S = 3600.0
@@ -100,7 +101,10 @@ class RelayServer:
     async def forget(self) -> None:
         """Keys that nobody will use again."""
         while True:
-            await asyncio.to_thread(self._forget)
+            try:
+                await asyncio.to_thread(self._forget)
+            except SQLAlchemyError:
+                logger.warning("old keys stay for now: the database does not answer")
             await asyncio.sleep(FORGET_EVERY_S)
 
     def _forget(self) -> None:
@@ -114,14 +118,10 @@ class RelayServer:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A socket for the owner of its directory."""
+    """A socket for us alone: the umask of this process sees to that."""
     path.unlink(missing_ok=True)  # a killed predecessor's
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(str(path))
-    path.chmod(0o600)
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
     return bound
 
 
@@ -132,8 +132,14 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path) -> None:
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
 
+    async def look() -> None:
+        try:
+            await server.open_sockets()
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("new tenants wait: %s", type(error).__name__)
+
     def again() -> None:
-        task = loop.create_task(server.open_sockets())
+        task = loop.create_task(look())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

@@ -88,7 +88,7 @@ def surveyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def _surveyed() -> str:
-    return Survey.of(TENANT, "source", survey("hostile_server")).to_json()
+    return Survey.of(TENANT, "source", survey("hostile_server"), module="hostile_server", executable=sys.executable).to_json()
 
 
 def _sensor_answer() -> SensorExecutionData:

@@ -22,7 +22,7 @@ from ntro_dagster.errors import NtroError
 class AnswerRefusedError(NtroError):
     code = "ANSWER_REFUSED"
     summary = "a code server's answer is not one that may be shown"
-    mend = "the tenant's own log has what it said"
+    mend = "the tenant's `system.answers` has what it said, under the method's name and `before the wall`"
 
 
 Answer = Callable[[ticks.Entities, str, Any, Sequence[Any]], Message]
@@ -125,7 +125,11 @@ def _job(_: ticks.Entities, tenant: str, request: Any, replies: Sequence[Any]) -
 
 def _reloaded(_: ticks.Entities, __: str, ___: Any, replies: Sequence[Any]) -> Message:
     (reply,) = replies
-    return api.ReloadCodeReply(serialized_error=json.dumps(refused(AnswerRefusedError())) if reply.serialized_error else "")
+    try:
+        told = json.dumps(failed(json.loads(reply.serialized_error))) if reply.serialized_error else ""
+    except ValueError:
+        told = json.dumps(refused(AnswerRefusedError()))
+    return api.ReloadCodeReply(serialized_error=told)
 
 
 # -- the server itself

@@ -32,7 +32,7 @@ class Survey:
 
     Attributes:
         source: digest of the code that was asked, so that the same code is asked once.
-        module: where the definitions are, as `module:attribute`; `executable`: the Python that imports them.
+        module, attribute: where the definitions are; `executable`: the Python that imports them.
         repository, jobs: Dagster's snapshots, in the form in which they travel.
         names: every name of code in them.
     """
@@ -47,18 +47,19 @@ class Survey:
     names: frozenset[str]
 
     @classmethod
-    def of(cls, tenant: str, source: str, said: dict[str, Any]) -> Survey:
+    def of(cls, tenant: str, source: str, said: dict[str, Any], *, module: str, executable: str) -> Survey:
         """From what `ntro_dagster.tenant.survey` printed. Raises `DefinitionRefusedError`."""
         from ntro_dagster.boundary.answers.definitions import rebuild  # noqa: PLC0415 - Dagster takes a second to import
 
         repository = rebuild("ExternalRepositoryData", said["repository"], tenant=tenant)
-        jobs = {name: rebuild("ExternalPipelineData", job, tenant=tenant) for name, job in said["jobs"].items()}
+        rebuilt = [rebuild("ExternalPipelineData", job, tenant=tenant) for job in said["jobs"].values()]
+        jobs = {job.content["name"]: job for job in rebuilt}
         made = cls(
             tenant,
             source,
-            said["module"],
-            said["attribute"],
-            said["executable"],
+            module,
+            "defs",
+            executable,
             repository.content,
             {name: job.content for name, job in jobs.items()},
             repository.names.union(*(job.names for job in jobs.values())),

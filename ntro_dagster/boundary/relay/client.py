@@ -17,6 +17,7 @@ from dagster._core.storage.runs.base import RunStorage
 from dagster._core.storage.schedules.base import ScheduleStorage
 from dagster._serdes import ConfigurableClassData, serialize_value
 
+from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.relay import encoding
 from ntro_dagster.boundary.relay.calls import EVENT_CALLS, FLAGS, RUN_CALLS
@@ -27,6 +28,10 @@ _IGNORED = frozenset({"watch", "end_watch", "dispose", "optimize_for_webserver",
 """Nothing to do in a tenant's process."""
 _OWN = frozenset({"register_instance"})
 """Concerns the object itself, and nothing behind it."""
+
+
+_POOLED = {"concurrency_key": words.pool, "step_key": words.name}
+"""Arguments of calls about pools, which the workspace stores as they are."""
 
 
 class NotForTenantsError(UsageError):
@@ -44,6 +49,8 @@ def _forward(base: type, name: str) -> Callable[..., Any]:
     def forward(self: Any, *positional: Any, **named: Any) -> Any:
         given = signature.bind(self, *positional, **named).arguments
         given.pop("self")
+        if not all(word(given[part]) for part, word in _POOLED.items() if part in given):
+            raise NotForTenantsError(call=name)
         return encoding.loads(call(name, encoding.dumps(given)))
 
     return forward

@@ -33,7 +33,8 @@ SHORT_PATIENCE_S = 20.0
 CLEANUP_THREAD = "grpc-server-cleanup"
 """Dagster's thread that reports dead runs. It ends for good at its first error, so it is given a worker's patience."""
 
-ANSWER_S = 30.0
+ANSWER_S = 10.0
+"""Longer than the relay ever needs; what is asked again under the same key is not done twice."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
@@ -58,7 +59,9 @@ class RelayRefusedError(NtroError):
     code = "RELAY_REFUSED"
     summary = "the workspace refuses what a tenant's process asked of it"
     detail = "the workspace refused {call}: {reason}"
-    mend = "a tenant's code may only touch its own runs, assets and partitions: see docs/runbooks.md"
+    mend = (
+        "`ntro down`, then `ntro up`, where it is DEFINITION_NOT_DEPLOYED; a tenant's code may touch its own runs and assets only"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What the two halves say to each other: JSON, of named kinds of values. Neither builds anything that is not named here.
+"""What the two halves say to each other: JSON, of named kinds of values.
 
-Dagster's own serialisation covers events, runs and snapshots, and none of the types that queries are made of.
+Dagster's own serialisation covers events, runs and snapshots, and none of the types that queries are made of. In a `whole`
+object Dagster's list decides what is built; the outermost must be named here.
 """
 
 from __future__ import annotations

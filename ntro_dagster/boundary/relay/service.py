@@ -56,7 +56,12 @@ class KeyReusedError(NtroError):
     mend = "a key is made for one call and used again only to repeat it"
 
 
+class BodyTooLargeError(encoding.RelayProtocolError):
+    """Of the same code: whoever speaks the language never says so much."""
+
+
 _STATUS: dict[type[NtroError], HTTPStatus] = {
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotYoursError: HTTPStatus.FORBIDDEN,
     KeyReusedError: HTTPStatus.CONFLICT,
     encoding.RelayProtocolError: HTTPStatus.BAD_REQUEST,
@@ -200,10 +205,13 @@ class Relay:
         self.names = names
         self.writer = Writer(engine, instance)
         self.readers = ThreadPoolExecutor(READERS, "relay-reader")
+        self.closing = False
         self.refused: Counter[tuple[str, str]] = Counter()
         """How often each tenant was refused each call."""
 
     def close(self) -> None:
+        """Whoever asks from now on is told to come again."""
+        self.closing = True
         self.readers.shutdown()
         self.writer.close()
 
@@ -224,13 +232,13 @@ class Relay:
         call = scope["path"].removeprefix("/v1/")
         if scope["method"] != "POST" or call not in CALLS:
             return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
-        body = await _body(receive)
-        if body is None:
-            return self._refuse(client.tenant, call, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RELAY_PROTOCOL")
         try:
+            body = await _body(receive)
+            if self.closing:
+                return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
             return HTTPStatus.OK, await self._done(client, call, scope, body)
-        except (NotYoursError, KeyReusedError, encoding.RelayProtocolError) as error:
-            return self._refuse(client.tenant, call, _STATUS[type(error)], error.code)
+        except NtroError as error:
+            return self._refuse(client.tenant, call, _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR), error.code)
         except _AWAY:
             logger.warning("%s: %s: the database is away", client.tenant, call)
             return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
@@ -264,14 +272,14 @@ def _perform(view: TenantView, call: str, body: bytes) -> bytes:
     return encoding.dumps(method(*arguments.args, **arguments.kwargs))
 
 
-async def _body(receive: Receive) -> bytes | None:
+async def _body(receive: Receive) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > LARGEST_BODY:
-            return None
+            raise BodyTooLargeError
         if not message.get("more_body"):
             return b"".join(parts)
 

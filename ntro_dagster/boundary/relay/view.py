@@ -5,6 +5,7 @@ Each looks at what is asked before it asks Dagster's storages, and takes out of 
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -24,6 +25,7 @@ from ntro_dagster.boundary.relay.calls import EVENTS
 from ntro_dagster.errors import NtroError
 
 REMEMBERED = 10_000
+"""Ids of runs and of their plans, per tenant."""
 
 
 class NotYoursError(NtroError):
@@ -55,6 +57,7 @@ class TenantView:
         self._runs = instance.run_storage
         self._events = instance.event_log_storage
         self._owned: OrderedDict[str, None] = OrderedDict()
+        self._remembering = threading.Lock()
 
     # -- runs
 
@@ -91,7 +94,7 @@ class TenantView:
         return self._runs.get_runs_count(self._own(filters))
 
     def get_execution_plan_snapshot(self, execution_plan_snapshot_id: str) -> ExecutionPlanSnapshot:
-        """Of a run of ours that is at work: who executes a plan has asked for its run before."""
+        """Of a run of ours: who executes a plan has asked for its run before, or the run is at work."""
         if execution_plan_snapshot_id not in self._owned:
             self.get_run_records(RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
         self._refuse_unless(execution_plan_snapshot_id in self._owned)
@@ -226,24 +229,27 @@ class TenantView:
 
     def _ours_among(self, run_ids: set[str]) -> set[str]:
         """A run's owner never changes, so ours are remembered."""
-        unknown = [run_id for run_id in run_ids if run_id not in self._owned]
-        if unknown:
-            self.get_run_records(RunsFilter(run_ids=unknown))
-        return {run_id for run_id in run_ids if run_id in self._owned}
+        known = {run_id for run_id in run_ids if run_id in self._owned}
+        unknown = list(run_ids - known)
+        found = self.get_run_records(RunsFilter(run_ids=unknown)) if unknown else []
+        return known | {record.dagster_run.run_id for record in found}
 
     def _remember(self, run: DagsterRun) -> None:
-        for known in (run.run_id, run.execution_plan_snapshot_id):
-            if known:
-                self._owned[known] = None
-                self._owned.move_to_end(known)
-        while len(self._owned) > REMEMBERED:
-            self._owned.popitem(last=False)
+        with self._remembering:
+            for known in (run.run_id, run.execution_plan_snapshot_id):
+                if known:
+                    self._owned[known] = None
+                    self._owned.move_to_end(known)
+            while len(self._owned) > REMEMBERED:
+                self._owned.popitem(last=False)
 
     def _our_pool(self, name: str) -> bool:
-        return name.startswith((f"{self._tenant}/", f"{self._tenant}__"))
+        return name.startswith(f"{self._tenant}/")  # not "__": a slug may hold it
 
     def _pooled(self, concurrency_key: str, run_id: str, step_key: str) -> None:
-        self._refuse_unless(self._our_pool(concurrency_key) and isinstance(step_key, str))
+        """A pool that the operator gave a limit, a step that was deployed: both are stored as they are."""
+        self._refuse_unless(concurrency_key in {pool.name for pool in self.get_pool_limits()})
+        self._refuse_unless(step_key in self._names(self._tenant))
         self._our_run(run_id)
 
     def _checked(self, event: EventLogEntry) -> EventLogEntry | None:

@@ -168,12 +168,19 @@ class Journal:
             half = self.aside / f".{name}.half"
             with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump({"kind": kind, "why": why, "row": values}, file)
+                file.flush()
+                os.fsync(file.fileno())
             half.rename(self.aside / f"{name}.json")
         except OSError as error:
             raise JournalUnavailableError(kind=kind, why=f"{why}; {error.strerror}") from None
 
+    def lies_aside(self) -> bool:
+        return self.aside is not None and next(self.aside.glob("*.json"), None) is not None
+
     def take_back(self) -> int:
-        """Write what lies aside into the database; one process of a tenant at a time. Raises: psycopg.OperationalError.
+        """Write what lies aside into the database. Raises: psycopg.OperationalError.
+
+        Call it from one process of a tenant only: two would write a line of the transcript twice.
 
         Returns:
             How many records. A file that holds none, or one that the database refuses, is left where it is.

@@ -177,7 +177,7 @@ def test_another_call_under_the_same_key_is_a_conflict(here: World, wire: Wire) 
 def test_an_answer_is_given_again(here: World, wire: Wire) -> None:
     here.workspace.event_log_storage.set_concurrency_slots("acme/pool", 1)
     run, key = here.create_run("acme"), str(uuid4())
-    body = encoding.dumps({"concurrency_key": "acme/pool", "run_id": run.run_id, "step_key": "s"})
+    body = encoding.dumps({"concurrency_key": "acme/pool", "run_id": run.run_id, "step_key": "acme__ledgers__things_1"})
     first = wire.say("claim_concurrency_slot", body, key=key)
     assert first[0] == 200
     assert encoding.loads(first[1]).is_claimed
@@ -225,6 +225,22 @@ def test_whatever_is_said_is_understood_or_refused(said: object) -> None:
 @given(st.dictionaries(st.text(), st.lists(st.integers() | st.text() | st.none() | st.floats(allow_nan=False))))
 def test_what_one_half_says_the_other_understands(value: object) -> None:
     assert encoding.loads(encoding.dumps(value)) == value
+
+
+def test_text_is_no_name_of_a_pool_or_step(here: World) -> None:
+    with here.tenant("acme") as acme:
+        for pool, step in (("acme/Smith owes 4", "s"), ("acme/pool", "Smith owes 4"), ("Smith", "s")):
+            with pytest.raises(NotForTenantsError):
+                acme.event_log_storage.claim_concurrency_slot(pool, str(uuid4()), step)
+
+
+def test_a_relay_that_ends_sends_nobody_away(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with world(postgres_server, tmp_path) as there, serving(there) as relay:
+        wire = Wire(there.socket("acme"))
+        assert wire.say("get_runs", encoding.dumps({}))[0] == 200
+        relay._relay.closing = True
+        assert wire.say("get_runs", encoding.dumps({}))[0] == 503
+        wire.close()
 
 
 def test_one_tenant_takes_up_few_connections_and_the_others_are_served(here: World) -> None:

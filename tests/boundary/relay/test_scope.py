@@ -40,6 +40,7 @@ class Both:
 @pytest.fixture(scope="module")
 def both(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     with world(postgres_server, tmp_path_factory.mktemp("scope")) as here, serving(here):
+        here.workspace.event_log_storage.set_concurrency_slots("acme__b/pool", 1)
         for slug in ("acme", "beta"):
             here.workspace.add_dynamic_partitions(entities_set(slug), [f"{slug}-spv"])
             here.workspace.event_log_storage.set_concurrency_slots(f"{slug}/pool", 1)
@@ -96,6 +97,18 @@ ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
     "a slot of their pool": lambda both: (
         "claim_concurrency_slot",
         {"concurrency_key": "beta/pool", "run_id": both.ours.run_id, "step_key": "s"},
+    ),
+    "a slot of a pool of another tenant whose name begins as ours": lambda both: (
+        "claim_concurrency_slot",
+        {"concurrency_key": "acme__b/pool", "run_id": both.ours.run_id, "step_key": "acme__ledgers__things_1"},
+    ),
+    "a slot of a pool that the operator did not make": lambda both: (
+        "claim_concurrency_slot",
+        {"concurrency_key": "acme/Smith owes 4,000.00", "run_id": both.ours.run_id, "step_key": "acme__ledgers__things_1"},
+    ),
+    "a slot for a step that was not deployed": lambda both: (
+        "claim_concurrency_slot",
+        {"concurrency_key": "acme/pool", "run_id": both.ours.run_id, "step_key": "Smith owes 4,000.00"},
     ),
     "a slot for their run": lambda both: (
         "claim_concurrency_slot",
