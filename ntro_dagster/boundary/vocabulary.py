@@ -53,7 +53,7 @@ Word = Callable[[Any], str | None]
 
 
 def _form(pattern: str) -> Word:
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def word(offered: Any) -> str | None:
         return str(offered) if isinstance(offered, str) and compiled.fullmatch(offered) else None

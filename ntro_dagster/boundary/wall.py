@@ -8,6 +8,7 @@ raised: a run must not fail because somebody was talkative.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -61,6 +62,9 @@ def _or_drop(kind: str, word: str | None, offered: Any) -> str | None:
 
 
 _SHORTEST_KEY, _LONGEST_KEY = 2, 4
+_LEVELS = frozenset({logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL})
+_LARGEST_PID = 2**22 + 1
+_LONGEST_S = 10 * 366 * 86_400.0
 
 # -- small things
 
@@ -112,6 +116,11 @@ def metadata(offered: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
         else:
             kept[called] = IntMetadataValue(number)
     return kept
+
+
+def _duration(offered: float, longest: float) -> float:
+    """To the microsecond."""
+    return round(min(max(float(offered), 0.0), longest), 6)
 
 
 # -- tags
@@ -233,12 +242,12 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
     told = getattr(data, "error", None)
     return EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,
-        level=offered.level,
+        level=offered.level if offered.level in _LEVELS else logging.INFO,
         user_message="",
         run_id=words.uuid(offered.run_id) or "",
         timestamp=float(offered.timestamp),
-        step_key=words.name(offered.step_key) if offered.step_key else None,
-        job_name=words.name(offered.job_name) if offered.job_name else None,
+        step_key=step,
+        job_name=job,
         dagster_event=DagsterEvent(
             event_type_value=kind.value,
             job_name=job,
@@ -248,7 +257,7 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
             logging_tags={},
             event_specific_data=data,
             message=" ".join(filter(None, [_SAID.get(kind, ""), told.message if told else None])),
-            pid=inner.pid if type(inner.pid) is int else None,
+            pid=inner.pid if type(inner.pid) is int and 0 < inner.pid < _LARGEST_PID else None,
             step_key=step,
         ),
     )
@@ -326,7 +335,7 @@ def _output(data: StepOutputData) -> StepOutputData:
 
 
 def _succeeded(data: StepSuccessData) -> StepSuccessData:
-    return StepSuccessData(duration_ms=float(data.duration_ms))  # type: ignore[no-untyped-call]
+    return StepSuccessData(duration_ms=_duration(data.duration_ms, 1_000 * _LONGEST_S))  # type: ignore[no-untyped-call]
 
 
 def _step_failed(data: StepFailureData) -> StepFailureData:
@@ -336,7 +345,7 @@ def _step_failed(data: StepFailureData) -> StepFailureData:
 
 
 def _retried(data: StepRetryData) -> StepRetryData:
-    seconds = None if data.seconds_to_wait is None else float(data.seconds_to_wait)
+    seconds = None if data.seconds_to_wait is None else _duration(data.seconds_to_wait, _LONGEST_S)
     return StepRetryData(error=error(data.error), seconds_to_wait=seconds)  # type: ignore[no-untyped-call]
 
 

@@ -15,9 +15,10 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -34,6 +35,7 @@ SOCKET_NAME = "relay.sock"
 
 KEEP_ALIVE_S = 24 * 3600
 """A sensor's thread may be quiet for hours; a closed connection would cost it a second try."""
+STATEMENT_MS = 8_000
 CONNECTIONS_PER_TENANT = 64
 """A worker needs one, a code server one for each of its threads that ask."""
 FORGET_EVERY_S = 3600.0
@@ -41,6 +43,13 @@ _FORGET = text("DELETE FROM relay.writes WHERE done_at < now() - interval '2 day
 """No client tries for longer than minutes."""
 
 logger = logging.getLogger("ntro.relay")
+
+
+def _be_quick(connection: Any, _: Any) -> None:
+    """No question of a tenant's keeps a reader, or the database, busy for long."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = {STATEMENT_MS}")
+    connection.commit()
 
 
 class _FewConnections(HttpToolsProtocol):
@@ -66,8 +75,9 @@ class RelayServer:
         self._url = url
         self._sockets = sockets
         self._engine = pooled_engine(url)
+        event.listen(self._engine, "connect", _be_quick)
         self._relay = Relay(instance, self._engine, names)
-        self._servers: dict[str, asyncio.Server] = {}
+        self._servers: dict[str, tuple[asyncio.Server, int | None]] = {}
         self._opening = asyncio.Lock()
 
     async def open_sockets(self) -> None:
@@ -77,10 +87,24 @@ class RelayServer:
 
     async def _open_sockets(self) -> None:
         for slug in await asyncio.to_thread(self._tenants):
-            directory = self._sockets / slug
-            if slug not in self._servers and directory.is_dir():
-                self._servers[slug] = await self._listen(slug, directory / SOCKET_NAME)
-                logger.info("serving %s", slug)
+            path = self._sockets / slug / SOCKET_NAME
+            if not path.parent.is_dir() or self._stands(slug, path):
+                continue
+            try:
+                server = await self._listen(slug, path)
+            except OSError as error:  # one tenant's directory is not the others' concern
+                logger.warning("not serving %s: %s", slug, error.strerror)
+                continue
+            self._servers[slug] = server, _inode(path)
+            logger.info("serving %s", slug)
+
+    def _stands(self, slug: str, path: Path) -> bool:
+        """Whether we listen there, and it is still our socket that is there."""
+        known = self._servers.get(slug)
+        if known and known[1] != _inode(path):
+            known[0].close()
+            known = None
+        return known is not None
 
     def _tenants(self) -> list[str]:
         registry = Registry(self._url)
@@ -112,9 +136,16 @@ class RelayServer:
             connection.execute(_FORGET)
 
     async def close(self) -> None:
-        for server in self._servers.values():
+        for server, _ in self._servers.values():
             server.close()
         await asyncio.to_thread(self._relay.close)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _bind(path: Path) -> socket.socket:

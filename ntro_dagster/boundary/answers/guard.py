@@ -52,6 +52,20 @@ class Guard:
         return ANSWERS[method](self.entities, tenant, request, replies)
 
 
+LARGEST_ANSWER = 64 * 2**20
+"""Bytes. More is no answer that Dagster asks for."""
+
+
+class _Size:
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, part: Message) -> None:
+        self._bytes += part.ByteSize()
+        if self._bytes > LARGEST_ANSWER:
+            raise OverflowError
+
+
 def _kind(error: Exception) -> grpc.StatusCode:
     status = error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None
     told = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.PERMISSION_DENIED}
@@ -93,9 +107,12 @@ def install(guard: Guard) -> None:
     def get_stream(
         client: DagsterGrpcClient, method: str, request: Message, timeout: int = DEFAULT_GRPC_TIMEOUT
     ) -> Iterator[Message]:
-        tenant = guard.tenant_of(client, method)
+        tenant, size = guard.tenant_of(client, method), _Size()
         try:
-            replies = list(stream(client, method, request, timeout))
+            replies = []
+            for each in stream(client, method, request, timeout):
+                replies.append(each)
+                size.add(each)
         except Exception as error:
             kind = _kind(error)
         else:
@@ -109,9 +126,12 @@ def install(guard: Guard) -> None:
         request: Message,
         timeout: int = DEFAULT_GRPC_TIMEOUT,  # noqa: ASYNC109 - Dagster's signature
     ) -> AsyncIterator[Message]:
-        tenant = guard.tenant_of(client, method)
+        tenant, size = guard.tenant_of(client, method), _Size()
         try:
-            replies = [each async for each in stream_async(client, method, request, timeout)]
+            replies = []
+            async for each in stream_async(client, method, request, timeout):
+                replies.append(each)
+                size.add(each)
         except Exception as error:
             kind = _kind(error)
         else:

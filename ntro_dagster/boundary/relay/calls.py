@@ -18,7 +18,6 @@ EVENT_CALLS: Final = frozenset(
         *("has_dynamic_partition", "get_dynamic_partitions"),
         *("fetch_materializations", "fetch_observations", "get_latest_materialization_events"),
         *("get_asset_records", "get_latest_tags_by_partition"),
-        "fetch_run_status_changes",
         *("get_pool_config", "get_pool_limits"),
         *("claim_concurrency_slot", "check_concurrency_claim"),
         *("free_concurrency_slot_for_step", "free_concurrency_slots_for_run"),

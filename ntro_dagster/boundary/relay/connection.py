@@ -50,7 +50,7 @@ class RelayAddressError(UsageError):
 class RelayAwayError(TransientError):
     code = "RELAY_AWAY"
     summary = "the workspace's relay does not answer"
-    mend = "`ntro status` shows the process `relay`; what was asked for was not done"
+    mend = "`ntro status` shows the process `relay`; what was asked for may or may not have been done"
 
 
 class RelayRefusedError(NtroError):

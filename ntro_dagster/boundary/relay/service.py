@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+import psycopg2  # type: ignore[import-untyped]
 from dagster import DagsterInstance
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
 from dagster._core.events.log import EventLogEntry
@@ -37,12 +38,14 @@ from ntro_dagster.errors import NtroError
 logger = logging.getLogger("ntro.relay")
 
 LARGEST_BODY = 2**20
+LARGEST_EVENT = 2**16
+"""Of words alone; the writer reads it while everybody waits."""
 LARGEST_BATCH = 64
 READERS = 4
 READS_PER_TENANT = 2
 """At once, so that nobody's questions keep all readers busy."""
 
-_AWAY = (OperationalError, InterfaceError, DagsterPostgresException)
+_AWAY = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError, DagsterPostgresException)
 """The database is not there: come again."""
 
 Scope = MutableMapping[str, Any]
@@ -233,7 +236,7 @@ class Relay:
         if scope["method"] != "POST" or call not in CALLS:
             return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
         try:
-            body = await _body(receive)
+            body = await _body(receive, LARGEST_EVENT if call in WRITES else LARGEST_BODY)
             if self.closing:
                 return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
             return HTTPStatus.OK, await self._done(client, call, scope, body)
@@ -272,13 +275,13 @@ def _perform(view: TenantView, call: str, body: bytes) -> bytes:
     return encoding.dumps(method(*arguments.args, **arguments.kwargs))
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, largest: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > LARGEST_BODY:
+        if size > largest:
             raise BodyTooLargeError
         if not message.get("more_body"):
             return b"".join(parts)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dagster import AssetKey, DagsterInstance, DagsterRun
-from dagster._core.event_api import AssetRecordsFilter, EventRecordsResult, RunStatusChangeRecordsFilter
+from dagster._core.event_api import AssetRecordsFilter, EventRecordsResult
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.config import PoolConfig
@@ -20,12 +20,14 @@ from dagster._core.storage.event_log.base import AssetRecord, PoolLimit
 from dagster._utils.concurrency import ConcurrencyClaimStatus
 
 from ntro_dagster.boundary import wall
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, entities_set
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, entities_set
 from ntro_dagster.boundary.relay.calls import EVENTS
 from ntro_dagster.errors import NtroError
 
 REMEMBERED = 10_000
 """Ids of runs and of their plans, per tenant."""
+MOST_TAGS, MOST_RUNS = 10, 1_000
+"""In one question."""
 
 
 class NotYoursError(NtroError):
@@ -34,6 +36,17 @@ class NotYoursError(NtroError):
     code = "NOT_YOURS"
     summary = "a tenant's process asked for what is not its own"
     mend = "see the relay's log: it names the tenant and the call"
+
+
+def entities_of(event: EventLogEntry) -> set[str]:
+    """The slugs of entities that an event which has passed the wall names."""
+    inner = event.dagster_event
+    data = getattr(inner, "event_specific_data", None)
+    partition = getattr(inner, "partition", None) or getattr(data, "partition", None)
+    made = getattr(data, "materialization", None) or getattr(data, "asset_observation", None)
+    tags = made.tags if made else {}
+    named = {str(partition).split("|")[0]} if partition else set()
+    return named | {value for name, value in tags.items() if name == f"{PARTITION_TAG}/entity"}
 
 
 class TenantView:
@@ -58,6 +71,7 @@ class TenantView:
         self._events = instance.event_log_storage
         self._owned: OrderedDict[str, None] = OrderedDict()
         self._remembering = threading.Lock()
+        self._entities: frozenset[str] = frozenset()
 
     # -- runs
 
@@ -71,6 +85,7 @@ class TenantView:
         bucket_by: None = None,
     ) -> Sequence[RunRecord]:
         self._refuse_unless(bucket_by is None and order_by in {None, "id", "create_timestamp", "update_timestamp"})
+        self._own_cursor(cursor)
         records = self._runs.get_run_records(self._own(filters), limit, order_by, ascending, cursor)
         for record in records:
             self._remember(record.dagster_run)
@@ -85,6 +100,7 @@ class TenantView:
         ascending: bool = False,
     ) -> Sequence[DagsterRun]:
         self._refuse_unless(bucket_by is None)
+        self._own_cursor(cursor)
         runs = self._runs.get_runs(self._own(filters), cursor, limit, None, ascending)
         for run in runs:
             self._remember(run)
@@ -151,18 +167,6 @@ class TenantView:
             asset_key, event_type, tag_keys, asset_partitions, before_cursor, after_cursor
         )
 
-    def fetch_run_status_changes(
-        self,
-        records_filter: DagsterEventType | RunStatusChangeRecordsFilter,
-        limit: int,
-        cursor: str | None = None,
-        ascending: bool = False,
-    ) -> EventRecordsResult:
-        """Dagster has no filter for it, so everybody's are read and the others' left out; the cursor stays as it is."""
-        found = self._events.fetch_run_status_changes(records_filter, limit, cursor, ascending)
-        ours = self._ours_among({record.run_id for record in found.records})
-        return EventRecordsResult([record for record in found.records if record.run_id in ours], found.cursor, found.has_more)
-
     # -- partitions
 
     def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
@@ -205,8 +209,13 @@ class TenantView:
         if not right:
             raise NotYoursError
 
+    def _own_cursor(self, cursor: str | None) -> None:
+        if cursor is not None:
+            self._our_run(cursor)
+
     def _own(self, filters: RunsFilter | None) -> RunsFilter:
         filters = filters or RunsFilter()
+        self._refuse_unless(len(filters.tags) <= MOST_TAGS and len(filters.run_ids or ()) <= MOST_RUNS)
         self._refuse_unless(filters.tags.get(CODE_LOCATION_TAG, self._tenant) == self._tenant)
         return RunsFilter(
             run_ids=filters.run_ids,
@@ -243,6 +252,11 @@ class TenantView:
             while len(self._owned) > REMEMBERED:
                 self._owned.popitem(last=False)
 
+    def _our_entities(self, slugs: set[str]) -> bool:
+        if not slugs <= self._entities:
+            self._entities = frozenset(self._events.get_dynamic_partitions(entities_set(self._tenant)))
+        return slugs <= self._entities
+
     def _our_pool(self, name: str) -> bool:
         return name.startswith(f"{self._tenant}/")  # not "__": a slug may hold it
 
@@ -263,6 +277,7 @@ class TenantView:
         data = inner.event_specific_data
         about = [key for key in (inner.asset_key, getattr(data, "asset_key", None)) if key]
         self._ours(*about)
+        self._refuse_unless(self._our_entities(entities_of(known)))
         said = {inner.job_name, inner.step_key, *(getattr(data, part, None) for part in ("check_name", "output_name"))} - {None}
         self._refuse_unless(said.union(*(key.path[1:] for key in about)) <= self._names(self._tenant))
         return known

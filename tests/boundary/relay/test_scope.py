@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterRun
-from dagster._core.event_api import AssetRecordsFilter, RunStatusChangeRecordsFilter
+from dagster._core.event_api import AssetRecordsFilter
 from dagster._core.events import JobFailureData, RunEnqueuedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
@@ -58,8 +58,8 @@ def _entry(
     return EventLogEntry(None, 20, "", run_id, 1.0, job_name=job, dagster_event=event)  # type: ignore[no-untyped-call]
 
 
-def _materialized(run_id: str, key: AssetKey) -> EventLogEntry:
-    return _entry(run_id, DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(AssetMaterialization(key)))
+def _materialized(run_id: str, key: AssetKey, **more: Any) -> EventLogEntry:
+    return _entry(run_id, DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(AssetMaterialization(key, **more)))
 
 
 ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
@@ -149,6 +149,24 @@ ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
         "store_event",
         {"event": _entry(both.ours.run_id, DagsterEventType.STEP_START, step="pay_smith")},
     ),
+    "an entity that is none of ours": lambda both: (
+        "store_event",
+        {"event": _materialized(both.ours.run_id, OUR_KEY, partition="jane.smith-iban-de89370400440532013000|2026-10")},
+    ),
+    "an entity that is theirs": lambda both: (
+        "store_event",
+        {"event": _materialized(both.ours.run_id, OUR_KEY, partition="beta-spv|2026-10")},
+    ),
+    "an entity in a tag": lambda both: (
+        "store_event",
+        {"event": _materialized(both.ours.run_id, OUR_KEY, tags={"dagster/partition/entity": "jane.smith"})},
+    ),
+    "runs after one of theirs": lambda both: ("get_runs", {"cursor": both.theirs.run_id}),
+    "records after one of theirs": lambda both: ("get_run_records", {"cursor": both.theirs.run_id}),
+    "a question that takes the database long": lambda both: (
+        "get_runs",
+        {"filters": RunsFilter(tags={f"t{number}": "x" for number in range(400)})},
+    ),
     "an asset that was not deployed": lambda both: (
         "store_event",
         {"event": _materialized(both.ours.run_id, AssetKey(["acme", "ledgers", "smith"]))},
@@ -200,11 +218,6 @@ OPEN: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
     "everybody's runs": lambda both: ("get_runs", {}),
     "everybody's records": lambda both: ("get_run_records", {}),
     "count of everybody's": lambda both: ("get_runs_count", {}),
-    "everybody's ends": lambda both: ("fetch_run_status_changes", {"records_filter": DagsterEventType.RUN_SUCCESS, "limit": 99}),
-    "everybody's ends, filtered": lambda both: (
-        "fetch_run_status_changes",
-        {"records_filter": RunStatusChangeRecordsFilter(DagsterEventType.RUN_SUCCESS), "limit": 99},
-    ),
     "pools": lambda both: ("get_pool_limits", {}),
     "the pools' configuration": lambda both: ("get_pool_config", {}),
 }
@@ -220,7 +233,7 @@ def test_a_question_about_everybody_is_answered_about_us(both: Both, question: s
     told = answer.decode()
     for theirs in ("beta", both.theirs.run_id, both.at_work.run_id, both.theirs.execution_plan_snapshot_id or "?"):
         assert theirs not in told
-    if question in {"everybody's runs", "everybody's records", "everybody's ends"}:
+    if question in {"everybody's runs", "everybody's records"}:
         assert both.ours.run_id in told
     if question == "count of everybody's":
         assert json.loads(told) == 1
