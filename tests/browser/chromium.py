@@ -13,11 +13,13 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from traffic import ProtocolError, Traffic
 from websockets.sync.client import ClientConnection, connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -48,7 +50,10 @@ class Page:
         self._connection = connection
         self._pictures = pictures
         self._numbers = itertools.count(1)
+        self._events: deque[dict[str, Any]] = deque()
+        self.traffic = Traffic()
         self._call("Page.enable")
+        self.traffic.begin(self._call)
 
     def open(self, url: str) -> None:
         self._call("Page.navigate", url=url)
@@ -59,6 +64,8 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        while self._events:
+            self.traffic.note(self._events.popleft(), self._call)
         return answer["result"].get("value")
 
     def until_it_shows(self, *words: str, seconds: float = PAGE_S) -> str:
@@ -83,6 +90,9 @@ class Page:
         )
         assert clicked, f"nothing on the page reads {text!r}"
 
+    def resize(self, width: int, height: int) -> None:
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
     def picture(self, name: str) -> Path:
         path = self._pictures / f"{name}.png"
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
@@ -93,8 +103,11 @@ class Page:
         self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             answer = json.loads(self._connection.recv(timeout=PAGE_S))
-            if answer.get("id") == number:  # the others are events
-                assert "error" not in answer, answer["error"]
+            if "id" not in answer:
+                self._events.append(answer)
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise ProtocolError(answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
 

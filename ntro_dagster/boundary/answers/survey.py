@@ -19,7 +19,7 @@ from ntro_dagster.errors import NtroError
 SURVEYS = "NTRO_SURVEYS"
 """The directory, in the environment of the workspace's processes."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 class DefinitionNotDeployedError(NtroError):
