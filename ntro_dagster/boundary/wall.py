@@ -50,7 +50,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from ntro_dagster.boundary import sentences
 from ntro_dagster.boundary import vocabulary as words
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG, unit
 
 dropped: Counter[str] = Counter()
 """What this process left out, by kind. Never what it was."""
@@ -408,10 +408,17 @@ _EVENTS: dict[DagsterEventType, Callable[[Any], Any]] = {
 
 
 def run(offered: DagsterRun) -> DagsterRun:
-    """Without configuration, which no job of a tenant takes, and with the tags of `RUN_TAGS` alone."""
+    """Without configuration, which no job of a tenant takes, and with the tags of `RUN_TAGS` alone.
+
+    Whose it is, and of which entity and month, is told of every run, whoever launched it: what people start in Dagster's pages
+    has no such tags, and limits of concurrency go by them.
+    """
     if offered.run_config:
         dropped["run config"] += 1
-    return offered._replace(run_config={}, tags=run_tags(offered.tags))
+    tags = run_tags(offered.tags)
+    tenant, part = tags.get(CODE_LOCATION_TAG), tags.get(PARTITION_TAG)
+    whose = {TENANT_TAG: tenant, **(unit(tenant, part) if part else {})} if tenant else {}
+    return offered._replace(run_config={}, tags=tags | whose)
 
 
 def _requested(offered: RunRequest) -> RunRequest:

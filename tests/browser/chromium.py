@@ -14,14 +14,15 @@ import tempfile
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from traffic import ProtocolError, Traffic
 from websockets.sync.client import ClientConnection, connect
 
+T = TypeVar("T")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -81,6 +82,17 @@ class Page:
                 raise AssertionError(f"not shown within {seconds:.0f} s: {missing}; the page reads:\n{text[:2000]}")
             time.sleep(0.1)
 
+    def until(self, look: Callable[[], T | None], what: str, seconds: float = PAGE_S) -> T:
+        """What `look` returns once it is true. Meanwhile the page gets its answers."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            if time.monotonic() >= deadline:
+                self.picture("missing")
+                raise AssertionError(f"not within {seconds:.0f} s: {what}; the page reads:\n{self.text()[:2000]}")
+            self.text()
+            time.sleep(0.1)
+        return found
+
     def click(self, text: str) -> None:
         """The innermost element that reads exactly so."""
         clicked = self.evaluate(
@@ -89,6 +101,17 @@ class Page:
             " if (e) e.click(); return !!e })()"
         )
         assert clicked, f"nothing on the page reads {text!r}"
+
+    def fill(self, selector: str, text: str) -> None:
+        """Put `text` into the input in the place of what stands there, as keys would."""
+        found = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " if (e) { e.focus(); e.select() } return !!e })()"
+        )
+        assert found, f"nothing on the page is {selector!r}"
+        self._call("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13)
 
     def resize(self, width: int, height: int) -> None:
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -124,7 +147,7 @@ def browsing(pictures: Path) -> Iterator[Page]:
         port = _port(process, profile)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=10) as answer:
             address = next(target["webSocketDebuggerUrl"] for target in json.load(answer) if target["type"] == "page")
-        with connect(address, max_size=None, proxy=None) as connection:
+        with connect(address, max_size=None, max_queue=None, ping_interval=None, proxy=None) as connection:
             yield Page(connection, pictures)
     finally:
         process.terminate()

@@ -31,12 +31,17 @@ class Answer:
         ]
 
 
+_SHOWN = {"error", "errors", "errorChain", "cause", "causes"}
+"""Where a page asks for the failure of a run or a tick, to show it."""
+
+
 def _typed(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, dict):
         if isinstance(kind := value.get("__typename"), str):
             yield kind, value
-        for each in value.values():
-            yield from _typed(each)
+        for called, each in value.items():
+            if called not in _SHOWN:
+                yield from _typed(each)
     elif isinstance(value, list):
         for each in value:
             yield from _typed(each)
@@ -51,7 +56,6 @@ class Traffic:
     """Of one tab. The page gets an answer when it has been noted here, so that none is missed."""
 
     answers: list[Answer] = field(default_factory=list)
-    frames: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def begin(self, call: Call) -> None:
@@ -65,7 +69,8 @@ class Traffic:
             case "Fetch.requestPaused", said:
                 self._answer(said, call)
             case "Network.webSocketFrameReceived", said:
-                self.frames.append(str(said["response"]["payloadData"]))
+                carried = json.loads(said["response"]["payloadData"]).get("payload")
+                self.answers += [Answer("subscription", 200, json.dumps(carried))] if isinstance(carried, dict) else []
             case "Runtime.exceptionThrown", said:
                 self.complaints.append(str(said["exceptionDetails"].get("exception", {}).get("description")))
             case "Runtime.consoleAPICalled", said if said["type"] == "error":
