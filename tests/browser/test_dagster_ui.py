@@ -217,9 +217,9 @@ def test_backfill_of_two_partitions(month: Month, page: Page) -> None:
     page.click("Materialize…")
     page.until_it_shows("Launch 1 run", "1 partition")
     page.fill('[role=dialog] input[placeholder^="ex:"]', "2026-02, 2026-03")
-    page.until_it_shows("2 partitions", "Launch 2 runs")
+    page.until_it_shows("2 partitions", "Launch backfill")
     page.picture("backfill-dialog")
-    page.click("Launch 2 runs")
+    page.click("Launch backfill")
     launched = page.until(lambda: len(found := runs_since(month, known)) == 2 and found, "two runs are launched") or []
     for run_id in launched:
         ends(month, page, run_id, DagsterRunStatus.SUCCESS)
@@ -256,7 +256,7 @@ def test_cancel_a_run_at_work(month: Month, page: Page) -> None:
         page.click("Terminate")
         page.until_it_shows("will be terminated")
         page.picture("terminate")
-        page.click("Terminate")
+        page.click("Terminate 1 run")
         ends(month, page, run_id, DagsterRunStatus.CANCELED)
         page.open(f"{month.site.url}/runs/{run_id}")
         page.until_it_shows("Canceled", "RUN_CANCELED", "The run was cancelled.")

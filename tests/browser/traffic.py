@@ -75,7 +75,8 @@ class Traffic:
                 self.complaints.append(str(said["exceptionDetails"].get("exception", {}).get("description")))
             case "Runtime.consoleAPICalled", said if said["type"] == "error":
                 self.complaints.append(" ".join(str(each.get("value", each.get("description"))) for each in said["args"]))
-            case "Log.entryAdded", said if said["entry"]["level"] == "error":
+            # an intervention is Chromium's, against the clicks of a test, which are no gestures of a person
+            case "Log.entryAdded", said if said["entry"]["level"] == "error" and said["entry"]["source"] != "intervention":
                 self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
             case _:
                 pass
