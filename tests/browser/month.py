@@ -65,14 +65,41 @@ def month_end() -> Iterator[Month]:
         eventually(lambda: client.closed(PERIOD, CLOSED), "closed")
         month.has_account(False)
         client.decide("approve", APPROVER, entity=FAILING, period=PERIOD, status="PENDING")
-        failed = eventually(lambda: _failed(site), "a run that could not post")
+        eventually(lambda: _failed(site), "a run that could not post")
+        _stop_posting(site)  # else it is tried again and again, and pages show now this, now that
+        failed = eventually(lambda: _failed(site), "no further run")
         (kept,) = client.ask("SELECT id FROM system.errors WHERE run_id = %s", [failed])
         yield Month(site, client, failed, str(kept["id"]))
 
 
 def _failed(site: Site) -> str | None:
-    runs = site.runs("acme", work="posting", partition=f"{FAILING}|{PERIOD}")
-    return next((run.dagster_run.run_id for run in runs if run.dagster_run.status is DagsterRunStatus.FAILURE), None)
+    """The last run that could not post, when none is at work."""
+    runs = [record.dagster_run for record in site.runs("acme", work="posting", partition=f"{FAILING}|{PERIOD}")]
+    at_rest = runs and all(run.is_finished for run in runs)
+    return runs[-1].run_id if at_rest and runs[-1].status is DagsterRunStatus.FAILURE else None
+
+
+def _stop_posting(site: Site) -> None:
+    """As the switch on the sensor's page does."""
+    selector = {"repositoryLocationName": "acme", "repositoryName": "__repository__", "sensorName": "month_end_posting"}
+    sensor = site.graphql(
+        "query S($of: SensorSelector!) { sensorOrError(sensorSelector: $of) { ... on Sensor { id } } }", of=selector
+    )["sensorOrError"]
+    stopped = site.graphql(
+        "mutation M($id: String!) { stopSensor(id: $id) { ... on StopSensorMutationResult { instigationState { status } } } }",
+        id=sensor["id"],
+    )["stopSensor"]
+    assert stopped["instigationState"]["status"] == "STOPPED", stopped
+    ask = (
+        "query S($of: SensorSelector!) { sensorOrError(sensorSelector: $of) "
+        "{ ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"
+    )
+
+    def idle() -> bool:
+        ticks = site.graphql(ask, of=selector)["sensorOrError"]["sensorState"]["ticks"]
+        return [tick["status"] for tick in ticks] != ["STARTED"]
+
+    eventually(idle, "its last tick has ended")
 
 
 def counts(text: str) -> dict[str, int]:
