@@ -338,6 +338,12 @@ def _retried(data: StepRetryData) -> StepRetryData:
     return StepRetryData(error=error(data.error), seconds_to_wait=seconds)  # type: ignore[no-untyped-call]
 
 
+def _cancelled(data: JobCanceledData) -> JobCanceledData:
+    """That somebody stopped it is no error, unless the tenant keeps a story of it."""
+    told = error(data.error)
+    return JobCanceledData(error=None if told is None or told.message == words.UNEXPECTED else told)
+
+
 def _enqueued(data: RunEnqueuedData) -> RunEnqueuedData:
     return RunEnqueuedData(
         code_location_name=words.slug(data.code_location_name) or "",
@@ -385,7 +391,7 @@ _EVENTS: dict[DagsterEventType, Callable[[Any], Any]] = {
     DagsterEventType.RUN_FAILURE: lambda data: JobFailureData(
         error=error(data.error), failure_reason=data.failure_reason, first_step_failure_event=None
     ),
-    DagsterEventType.RUN_CANCELED: lambda data: JobCanceledData(error=error(data.error)),
+    DagsterEventType.RUN_CANCELED: _cancelled,
     DagsterEventType.RUN_ENQUEUED: _enqueued,
     DagsterEventType.HOOK_ERRORED: lambda data: HookErroredData(error=_error(data.error)),
     DagsterEventType.ENGINE_EVENT: _engine,
