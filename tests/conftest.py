@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -16,6 +17,13 @@ from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.subledger.deployment import deploy
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Here, because with xdist the process that reports reads no conftest below this one."""
+    folder = Path(os.environ.get("NTRO_SCREENSHOTS") or Path(__file__).parent / "browser" / "screenshots")
+    if any("tests/browser/" in report.nodeid for report in terminalreporter.stats.get("passed", [])):
+        terminalreporter.write_line(f"screenshots of Dagster's pages: {folder} ({len([*folder.glob('*.png')])})")
 
 
 @pytest.fixture(scope="session")

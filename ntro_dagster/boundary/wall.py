@@ -24,6 +24,7 @@ from dagster._core.definitions.partitions.utils import MultiPartitionKey
 from dagster._core.events import (
     AssetMaterializationPlannedData,
     AssetObservationData,
+    ComputeLogsCaptureData,
     DagsterEvent,
     DagsterEventType,
     EngineEventData,
@@ -36,7 +37,7 @@ from dagster._core.events import (
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.execution.plan.handle import StepHandle
-from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, StepSuccessData, TypeCheckData
+from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, StepRetryData, StepSuccessData, TypeCheckData
 from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -48,8 +49,9 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
+from ntro_dagster.boundary import sentences
 from ntro_dagster.boundary import vocabulary as words
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG, unit
 
 dropped: Counter[str] = Counter()
 """What this process left out, by kind. Never what it was."""
@@ -70,7 +72,7 @@ _LONGEST_S = 10 * 366 * 86_400.0
 
 
 def error(info: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
-    """Code and error id. The chain of causes is searched for the tenant's own form, outermost first."""
+    """Code, error id, and where its story is. The chain of causes is searched for the tenant's own form, outermost first."""
     return None if info is None else _error(info)
 
 
@@ -80,15 +82,7 @@ def _error(info: SerializableErrorInfo) -> SerializableErrorInfo:
     while each is not None:
         said = words.failure(each.message) if said == words.UNEXPECTED else said
         each = each.cause
-    return SerializableErrorInfo(message=said, stack=[], cls_name=said.split(" ", 1)[0])
-
-
-def _failed(info: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
-    """Dagster's pages expect of a failure in user code that it has a cause."""
-    told = error(info)
-    if told is None or info is None or info.cause is None:
-        return told
-    return SerializableErrorInfo(message=told.message, stack=[], cls_name=told.cls_name, cause=told)
+    return SerializableErrorInfo(message=sentences.where_to_look(said), stack=[], cls_name=said.split(" ", 1)[0])
 
 
 def key(offered: AssetKey) -> AssetKey | None:
@@ -256,7 +250,9 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
             step_kind_value="COMPUTE" if step else None,
             logging_tags={},
             event_specific_data=data,
-            message=" ".join(filter(None, [_SAID.get(kind, ""), told.message if told else None])),
+            message=" ".join(
+                filter(None, [sentences.event(kind, inner.message), told.message.partition("\n")[0] if told else None])
+            ),
             pid=inner.pid if type(inner.pid) is int and 0 < inner.pid < _LARGEST_PID else None,
             step_key=step,
         ),
@@ -339,14 +335,22 @@ def _succeeded(data: StepSuccessData) -> StepSuccessData:
 
 
 def _step_failed(data: StepFailureData) -> StepFailureData:
+    """Without a cause, which would say the same again. Dagster insists on one where user code is said to be the source."""
+    source = data.error_source if data.error_source is ErrorSource.INTERRUPT else ErrorSource.FRAMEWORK_ERROR
     return StepFailureData(  # type: ignore[no-untyped-call]
-        error=_failed(data.error), user_failure_data=None, error_source=data.error_source
+        error=error(data.error), user_failure_data=None, error_source=source
     )
 
 
 def _retried(data: StepRetryData) -> StepRetryData:
     seconds = None if data.seconds_to_wait is None else _duration(data.seconds_to_wait, _LONGEST_S)
     return StepRetryData(error=error(data.error), seconds_to_wait=seconds)  # type: ignore[no-untyped-call]
+
+
+def _cancelled(data: JobCanceledData) -> JobCanceledData:
+    """That somebody stopped it is no error, unless the tenant keeps a story of it."""
+    told = error(data.error)
+    return JobCanceledData(error=None if told is None or told.message == words.UNEXPECTED else told)
 
 
 def _enqueued(data: RunEnqueuedData) -> RunEnqueuedData:
@@ -378,26 +382,9 @@ _BARE = frozenset(
 """Events that say enough by their kind."""
 
 
-_SAID: dict[DagsterEventType, str] = {
-    DagsterEventType.RUN_ENQUEUED: "The run waits for its turn.",
-    DagsterEventType.RUN_STARTING: "The run is being handed to its tenant.",
-    DagsterEventType.RUN_START: "The run began.",
-    DagsterEventType.RUN_SUCCESS: "The run ended well.",
-    DagsterEventType.RUN_FAILURE: "The run failed.",
-    DagsterEventType.RUN_CANCELING: "The run is being cancelled.",
-    DagsterEventType.RUN_CANCELED: "The run was cancelled.",
-    DagsterEventType.STEP_START: "The step began.",
-    DagsterEventType.STEP_SUCCESS: "The step ended well.",
-    DagsterEventType.STEP_FAILURE: "The step failed.",
-    DagsterEventType.STEP_UP_FOR_RETRY: "The step failed and will be tried again.",
-    DagsterEventType.STEP_SKIPPED: "The step was skipped.",
-    DagsterEventType.STEP_OUTPUT: "The step gave its output.",
-    DagsterEventType.ASSET_MATERIALIZATION: "The asset was made.",
-    DagsterEventType.ASSET_OBSERVATION: "The asset was looked at.",
-    DagsterEventType.ASSET_CHECK_EVALUATION: "The check was made.",
-    DagsterEventType.ENGINE_EVENT: "Dagster did something of its own.",
-}
-"""What is said of an event: the same sentence whatever its author wrote."""
+def _captured(data: ComputeLogsCaptureData) -> ComputeLogsCaptureData:
+    """That there is output, so that the page of the run has a place to say where: what it says there is `compute_logs.SHOWN`."""
+    return ComputeLogsCaptureData(file_key="output", step_keys=_words(data.step_keys, words.name))
 
 
 def _nothing(_: Any) -> None:
@@ -413,10 +400,11 @@ _EVENTS: dict[DagsterEventType, Callable[[Any], Any]] = {
     DagsterEventType.RUN_FAILURE: lambda data: JobFailureData(
         error=error(data.error), failure_reason=data.failure_reason, first_step_failure_event=None
     ),
-    DagsterEventType.RUN_CANCELED: lambda data: JobCanceledData(error=error(data.error)),
+    DagsterEventType.RUN_CANCELED: _cancelled,
     DagsterEventType.RUN_ENQUEUED: _enqueued,
     DagsterEventType.HOOK_ERRORED: lambda data: HookErroredData(error=_error(data.error)),
     DagsterEventType.ENGINE_EVENT: _engine,
+    DagsterEventType.LOGS_CAPTURED: _captured,
     DagsterEventType.RESOURCE_INIT_STARTED: _engine,
     DagsterEventType.RESOURCE_INIT_SUCCESS: _engine,
     DagsterEventType.RESOURCE_INIT_FAILURE: _engine,
@@ -435,10 +423,17 @@ _EVENTS: dict[DagsterEventType, Callable[[Any], Any]] = {
 
 
 def run(offered: DagsterRun) -> DagsterRun:
-    """Without configuration, which no job of a tenant takes, and with the tags of `RUN_TAGS` alone."""
+    """Without configuration, which no job of a tenant takes, and with the tags of `RUN_TAGS` alone.
+
+    Whose it is, and of which entity and month, is told of every run, whoever launched it: what people start in Dagster's pages
+    has no such tags, and limits of concurrency go by them.
+    """
     if offered.run_config:
         dropped["run config"] += 1
-    return offered._replace(run_config={}, tags=run_tags(offered.tags))
+    tags = run_tags(offered.tags)
+    tenant, part = tags.get(CODE_LOCATION_TAG), tags.get(PARTITION_TAG)
+    whose = {TENANT_TAG: tenant, **(unit(tenant, part) if part else {})} if tenant else {}
+    return offered._replace(run_config={}, tags=tags | whose)
 
 
 def _requested(offered: RunRequest) -> RunRequest:

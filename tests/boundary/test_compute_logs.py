@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterEventType, DagsterInstance, job, op
+from dagster._core.events import ComputeLogsCaptureData
 from dagster._core.storage.compute_log_manager import ComputeIOType
+from dagster._serdes import serialize_value
 
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.compute_logs import TenantComputeLogs
@@ -155,7 +157,7 @@ def quiet_yaml() -> str:
     return json.dumps({name: settings[name] for name in ("compute_logs", "python_logs", "telemetry")})
 
 
-def test_the_captured_logs_event_is_dropped() -> None:
+def test_of_the_captured_output_only_the_steps_are_told() -> None:
     @op
     def works() -> None: ...
 
@@ -166,5 +168,13 @@ def test_the_captured_logs_event_is_dropped() -> None:
     with DagsterInstance.ephemeral() as instance:
         done = working.execute_in_process(instance=instance)
         entries = instance.all_logs(done.run_id, of_type=DagsterEventType.LOGS_CAPTURED)
-    assert len(entries) == 1
-    assert wall.event(entries[0]) is None
+    (entry,) = entries
+    assert entry.dagster_event
+    own = entry.dagster_event.logs_captured_data._replace(
+        file_key="own-secret", external_url="https://secret", step_keys=["works"]
+    )
+    told = wall.event(entry._replace(dagster_event=entry.dagster_event._replace(event_specific_data=own)))
+    assert told
+    assert told.dagster_event
+    assert told.dagster_event.logs_captured_data == ComputeLogsCaptureData(file_key="output", step_keys=["works"])
+    assert "secret" not in serialize_value(told)

@@ -18,7 +18,7 @@ from uuid import uuid4
 import hostile
 import psycopg
 import pytest
-from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunStatus, RunRequest, materialize
+from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRun, DagsterRunStatus, RunRequest, materialize
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -271,3 +271,15 @@ def test_the_moment_of_an_event_is_kept(instance: DagsterInstance) -> None:
     hostile.talking.execute_in_process(instance=instance)
     (run,) = instance.get_runs()
     assert all(before <= entry.timestamp <= time.time() for entry in instance.all_logs(run.run_id))
+
+
+def test_a_run_says_whose_it_is_whoever_launched_it() -> None:
+    tags = {
+        "dagster/code_location": "acme",
+        "dagster/partition": "spv-1|2026-10",
+        "ntro/tenant": "borough",
+        "ntro/unit": "acme|x|2026-10",
+    }
+    told = wall.run(DagsterRun(job_name="__ASSET_JOB", tags=tags)).tags
+    assert (told["ntro/tenant"], told["ntro/unit"]) == ("acme", "acme|spv-1|2026-10")
+    assert wall.run(DagsterRun(job_name="month_end", tags={})).tags == {}

@@ -13,13 +13,16 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from traffic import ProtocolError, Traffic
 from websockets.sync.client import ClientConnection, connect
 
+T = TypeVar("T")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -48,7 +51,10 @@ class Page:
         self._connection = connection
         self._pictures = pictures
         self._numbers = itertools.count(1)
+        self._events: deque[dict[str, Any]] = deque()
+        self.traffic = Traffic()
         self._call("Page.enable")
+        self.traffic.begin(self._call)
 
     def open(self, url: str) -> None:
         self._call("Page.navigate", url=url)
@@ -59,6 +65,8 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        while self._events:
+            self.traffic.note(self._events.popleft(), self._call)
         return answer["result"].get("value")
 
     def until_it_shows(self, *words: str, seconds: float = PAGE_S) -> str:
@@ -74,6 +82,17 @@ class Page:
                 raise AssertionError(f"not shown within {seconds:.0f} s: {missing}; the page reads:\n{text[:2000]}")
             time.sleep(0.1)
 
+    def until(self, look: Callable[[], T | None], what: str, seconds: float = PAGE_S) -> T:
+        """What `look` returns once it is true. Meanwhile the page gets its answers."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            if time.monotonic() >= deadline:
+                self.picture("missing")
+                raise AssertionError(f"not within {seconds:.0f} s: {what}; the page reads:\n{self.text()[:2000]}")
+            self.text()
+            time.sleep(0.1)
+        return found
+
     def click(self, text: str) -> None:
         """The innermost element that reads exactly so."""
         clicked = self.evaluate(
@@ -82,6 +101,20 @@ class Page:
             " if (e) e.click(); return !!e })()"
         )
         assert clicked, f"nothing on the page reads {text!r}"
+
+    def fill(self, selector: str, text: str) -> None:
+        """Put `text` into the input in the place of what stands there, as keys would."""
+        found = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " if (e) { e.focus(); e.select() } return !!e })()"
+        )
+        assert found, f"nothing on the page is {selector!r}"
+        self._call("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13)
+
+    def resize(self, width: int, height: int) -> None:
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def picture(self, name: str) -> Path:
         path = self._pictures / f"{name}.png"
@@ -93,8 +126,11 @@ class Page:
         self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             answer = json.loads(self._connection.recv(timeout=PAGE_S))
-            if answer.get("id") == number:  # the others are events
-                assert "error" not in answer, answer["error"]
+            if "id" not in answer:
+                self._events.append(answer)
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise ProtocolError(answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
 
@@ -111,7 +147,7 @@ def browsing(pictures: Path) -> Iterator[Page]:
         port = _port(process, profile)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=10) as answer:
             address = next(target["webSocketDebuggerUrl"] for target in json.load(answer) if target["type"] == "page")
-        with connect(address, max_size=None, proxy=None) as connection:
+        with connect(address, max_size=None, max_queue=None, ping_interval=None, proxy=None) as connection:
             yield Page(connection, pictures)
     finally:
         process.terminate()

@@ -15,10 +15,9 @@ from chromium import Page, browsing, program
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go: $NTRO_SCREENSHOTS, or a directory of pytest's."""
-    chosen = os.environ.get("NTRO_SCREENSHOTS")
-    folder = Path(chosen) if chosen else tmp_path_factory.mktemp("screenshots")
+def pictures() -> Path:
+    """Where screenshots go and stay, for whoever runs the tests: $NTRO_SCREENSHOTS, or `screenshots/` here."""
+    folder = Path(os.environ.get("NTRO_SCREENSHOTS") or Path(__file__).parent / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

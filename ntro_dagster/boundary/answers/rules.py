@@ -16,7 +16,7 @@ from dagster._core.definitions.sensor_definition import SensorType
 from dagster._core.execution.plan.step import StepKind
 from dagster._core.types.dagster_type import DagsterTypeKind
 
-from ntro_dagster.boundary import wall
+from ntro_dagster.boundary import sentences, wall
 from ntro_dagster.boundary.names import TENANT_TAG, entities_set
 from ntro_dagster.errors import NtroError
 
@@ -72,7 +72,7 @@ class Walk:
                 built[called] = rule(self, offered.get(called))
             except DefinitionRefusedError as error:
                 raise DefinitionRefusedError(kind=kind, field=called) if not error.values["field"] else error from None
-        return built
+        return {**built, **sentences.description(kind, built)}
 
     def name(self, offered: str) -> str:
         """A name of code. Where `known` is given, one of those."""

@@ -17,7 +17,7 @@ from typing import Any
 from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class DefinitionNotDeployedError(NtroError):

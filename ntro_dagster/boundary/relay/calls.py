@@ -42,7 +42,7 @@ EVENTS: Final = frozenset(
         *(DagsterEventType.STEP_WORKER_STARTING, DagsterEventType.STEP_WORKER_STARTED, DagsterEventType.STEP_OUTPUT),
         *(DagsterEventType.RESOURCE_INIT_STARTED, DagsterEventType.RESOURCE_INIT_SUCCESS, DagsterEventType.RESOURCE_INIT_FAILURE),
         *(DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION, DagsterEventType.ASSET_CHECK_EVALUATION),
-        *(DagsterEventType.ENGINE_EVENT, DagsterEventType.HOOK_ERRORED),
+        *(DagsterEventType.ENGINE_EVENT, DagsterEventType.HOOK_ERRORED, DagsterEventType.LOGS_CAPTURED),
     }
 )
 """The kinds of events that a run may store. Plans, launches and cancellations are the workspace's to write."""
