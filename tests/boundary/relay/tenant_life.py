@@ -330,6 +330,7 @@ class _Life:
         """In here this process is one of the tenant's."""
         given = {
             "NTRO_RELAY": f"unix:{self.stage.world.socket(TENANT)}",
+            "NTRO_ARTIFACTS": self.stage.world.home.tenant(TENANT).places["NTRO_ARTIFACTS"],
             "NTRO_PLATFORM_URL": self.credentials.app,
             "NTRO_SALT": self.stage.salt,
         }

@@ -19,7 +19,8 @@ from same_shape import APPROVERS, Content, Decision, SameBooks, Shape
 from tenant_life import TENANT, Stage, Told, staged
 from world import serving, world
 
-from ntro_dagster.boundary.answers.survey import SURVEYS
+from ntro_dagster.boundary.answers.survey import known_names
+from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.surveys import survey_tenants
@@ -38,7 +39,11 @@ def stage(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     made = make_database()
-    with world(postgres_server, tmp_path_factory.mktemp("same")) as here, serving(here), pytest.MonkeyPatch.context() as patch:
+    with (
+        world(postgres_server, tmp_path_factory.mktemp("same")) as here,
+        serving(here, known_names),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         tenant = here.home.tenant(TENANT)
         tenant.create()
         write_environment(tenant.process_env, tenant.places)
