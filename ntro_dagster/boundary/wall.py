@@ -260,33 +260,26 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
 
 
 def _materialized(data: StepMaterializationData) -> StepMaterializationData | None:
-    made = data.materialization
-    at = key(made.asset_key)
-    if at is None:
-        return None
-    return StepMaterializationData(
-        AssetMaterialization(
-            asset_key=at,
-            metadata=metadata(made.metadata),
-            partition=partition(made.partition),
-            tags=asset_tags(made.tags),
-        )
-    )
+    known = _of_asset(data.materialization)
+    return StepMaterializationData(AssetMaterialization(**known)) if known else None
 
 
 def _observed(data: AssetObservationData) -> AssetObservationData | None:
-    seen = data.asset_observation
-    at = key(seen.asset_key)
+    known = _of_asset(data.asset_observation)
+    return AssetObservationData(AssetObservation(**known)) if known else None
+
+
+def _of_asset(offered: AssetMaterialization | AssetObservation) -> dict[str, Any] | None:
+    """What may be said of an asset's having been made or looked at."""
+    at = key(offered.asset_key)
     if at is None:
         return None
-    return AssetObservationData(
-        AssetObservation(
-            asset_key=at,
-            metadata=metadata(seen.metadata),
-            partition=partition(seen.partition),
-            tags=asset_tags(seen.tags),
-        )
-    )
+    return {
+        "asset_key": at,
+        "metadata": metadata(offered.metadata),
+        "partition": partition(offered.partition),
+        "tags": asset_tags(offered.tags),
+    }
 
 
 def _planned(data: AssetMaterializationPlannedData) -> AssetMaterializationPlannedData | None:

@@ -14,7 +14,7 @@ from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import clean, result
 from ntro_dagster.cli.runs import RunArgument
 from ntro_dagster.cli.selection import TenantOption
-from ntro_dagster.errors import NotFoundError, UsageError
+from ntro_dagster.errors import NotFoundError
 
 _RUN = re.compile(r"[0-9a-f-]{4,36}")
 
@@ -26,15 +26,6 @@ class RunLogNotFoundError(NotFoundError):
     summary = "there is no output of that run"
     detail = "tenant {tenant} has no output of a run {run!r}"
     mend = "`ntro run list --tenant {tenant}` shows its runs; one whose steps have not begun has printed nothing"
-
-
-class RunLogAmbiguousError(UsageError):
-    """Values: `run`."""
-
-    code = "RUN_AMBIGUOUS"
-    summary = "several runs have ids that begin so"
-    detail = "several runs have ids that begin with {run!r}"
-    mend = "give more characters of the id"
 
 
 def register(app: typer.Typer) -> None:
@@ -68,5 +59,7 @@ def _log_of(directory: Path, run: str, tenant: str) -> Path:
     if not found:
         raise RunLogNotFoundError(run=run, tenant=tenant)
     if len(found) > 1:
-        raise RunLogAmbiguousError(run=run)
+        from ntro_dagster.workspace.feed import RunAmbiguousError  # noqa: PLC0415 - Dagster takes a second to import
+
+        raise RunAmbiguousError(run=run)
     return found[0]

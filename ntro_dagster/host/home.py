@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import ARTIFACTS, RELAY, SURVEYS
+from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
@@ -38,7 +38,7 @@ DEFAULT_WEBSERVER_PORT = 3000
 
 # sun_path holds 107 bytes and a terminator; supervisor binds `<socket>.<pid>` first and renames.
 SOCKET_PATH_LIMIT = 95
-LONGEST_SOCKET = "x" * 31 + "/relay.sock"
+LONGEST_SOCKET = "x" * 31 + "/" + RELAY_SOCKET
 SHORT_PATHS = Path("/tmp")  # noqa: S108 - not tempfile.gettempdir(): every process must come to the same place
 
 
@@ -140,7 +140,7 @@ class TenantHome:
     @property
     def relay_socket(self) -> Path:
         """Where the workspace's relay listens for this tenant, in the same directory: who may enter it is the tenant."""
-        return self.home.sockets / self.slug / "relay.sock"
+        return self.home.sockets / self.slug / RELAY_SOCKET
 
     @property
     def surveys(self) -> Path:

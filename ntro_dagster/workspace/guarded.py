@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from ntro_dagster.boundary.names import INSTANCE_URL, entities_set
+
 WORKSPACE_OPTION = "-w"
 
 
@@ -42,8 +44,6 @@ def _address(server: dict[str, str]) -> str:
 
 
 def _entities(tenant: str) -> frozenset[str]:
-    from ntro_dagster.boundary.names import entities_set  # noqa: PLC0415
-
     return frozenset(_storage().event_log_storage.get_dynamic_partitions(entities_set(tenant)))
 
 
@@ -51,4 +51,4 @@ def _entities(tenant: str) -> frozenset[str]:
 def _storage():  # type: ignore[no-untyped-def] # its type takes a second to import
     from ntro_dagster.boundary.storage import PooledPostgresStorage  # noqa: PLC0415
 
-    return PooledPostgresStorage(os.environ["NTRO_INSTANCE_URL"])
+    return PooledPostgresStorage(os.environ[INSTANCE_URL])

@@ -25,13 +25,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ntro_dagster.boundary.answers.survey import known_names
-from ntro_dagster.boundary.names import INSTANCE_URL
+from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_SOCKET, RELAY_SOCKETS
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.workspace.registry import Registry
-
-SOCKETS = "NTRO_RELAY_SOCKETS"
-SOCKET_NAME = "relay.sock"
 
 KEEP_ALIVE_S = 24 * 3600
 """A sensor's thread may be quiet for hours; a closed connection would cost it a second try."""
@@ -87,7 +84,7 @@ class RelayServer:
 
     async def _open_sockets(self) -> None:
         for slug in await asyncio.to_thread(self._tenants):
-            path = self._sockets / slug / SOCKET_NAME
+            path = self._sockets / slug / RELAY_SOCKET
             if not path.parent.is_dir() or self._stands(slug, path):
                 continue
             try:
@@ -188,7 +185,7 @@ def main() -> None:
     os.umask(0o077)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     with DagsterInstance.get() as instance:
-        asyncio.run(serve(os.environ[INSTANCE_URL], instance, Path(os.environ[SOCKETS])))
+        asyncio.run(serve(os.environ[INSTANCE_URL], instance, Path(os.environ[RELAY_SOCKETS])))
 
 
 if __name__ == "__main__":

@@ -56,14 +56,18 @@ LARGEST_ANSWER = 64 * 2**20
 """Bytes. More is no answer that Dagster asks for."""
 
 
-class _Size:
+class _Replies(list[Message]):
+    """The parts of one answer, as far as it is not too large."""
+
     def __init__(self) -> None:
+        super().__init__()
         self._bytes = 0
 
-    def add(self, part: Message) -> None:
+    def append(self, part: Message) -> None:
         self._bytes += part.ByteSize()
         if self._bytes > LARGEST_ANSWER:
             raise OverflowError
+        super().append(part)
 
 
 def _kind(error: Exception) -> grpc.StatusCode:
@@ -107,12 +111,10 @@ def install(guard: Guard) -> None:
     def get_stream(
         client: DagsterGrpcClient, method: str, request: Message, timeout: int = DEFAULT_GRPC_TIMEOUT
     ) -> Iterator[Message]:
-        tenant, size = guard.tenant_of(client, method), _Size()
+        tenant, replies = guard.tenant_of(client, method), _Replies()
         try:
-            replies = []
             for each in stream(client, method, request, timeout):
                 replies.append(each)
-                size.add(each)
         except Exception as error:
             kind = _kind(error)
         else:
@@ -126,12 +128,10 @@ def install(guard: Guard) -> None:
         request: Message,
         timeout: int = DEFAULT_GRPC_TIMEOUT,  # noqa: ASYNC109 - Dagster's signature
     ) -> AsyncIterator[Message]:
-        tenant, size = guard.tenant_of(client, method), _Size()
+        tenant, replies = guard.tenant_of(client, method), _Replies()
         try:
-            replies = []
             async for each in stream_async(client, method, request, timeout):
                 replies.append(each)
-                size.add(each)
         except Exception as error:
             kind = _kind(error)
         else:
