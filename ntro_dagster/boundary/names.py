@@ -25,6 +25,11 @@ def unit(tenant: str, partition: str) -> dict[str, str]:
     return {UNIT_TAG: f"{tenant}|{partition}"}
 
 
+def monthly_key(partition: str, version: str | None) -> str:
+    """Run key of what a schedule starts: entity and month, and the version of the runbook where it has one."""
+    return f"monthly:{partition}" + (f":{version}" if version else "")
+
+
 def entities_set(tenant: str) -> str:
     """Name of the tenant's dynamic partition set. Such names are instance-wide, so they carry the tenant."""
     return f"{tenant}__entities"

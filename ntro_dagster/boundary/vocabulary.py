@@ -15,7 +15,9 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 | code | one of `ntro_dagster.boundary.codes`, or the name of an exception that Python itself defines | `ACCOUNT_UNKNOWN` |
 | count | a whole number from 0 below 2^53, under one of the names in `COUNTS` | `PENDING: 12` |
 | digest | 32 or 64 hexadecimal digits, salted by the tenant | |
-| run key | what kind of work, the partition, and how many runs it has had | `posting:spv-1|2026-10:3` |
+| version | the digest of a runbook's content, shortened | `v_0123456789ab` |
+| run key | what kind of work, the partition, and how many runs it has had, or by which version | `posting:spv-1|2026-10:3` |
+| tick | the minute at which a schedule fired, in UTC | `2026-11-05T08:00:00+00:00` |
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ _LARGEST_COUNT = 2**53
 _SLUG = r"[a-z0-9][a-z0-9_.-]{0,62}"
 _PERIOD = r"\d{4}-(?:0[1-9]|1[0-2])"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_VERSION = r"v_[0-9a-f]{12}"
 
 Word = Callable[[Any], str | None]
 
@@ -72,7 +75,11 @@ short_id = _form(r"[a-z]{8}")
 digest = _form(r"[0-9a-f]{32}|[0-9a-f]{64}")
 number = _form(r"-?\d{1,15}")
 flag = _form(r"true|false")
-run_key = _form(rf"(?:{'|'.join(sorted(WORKS))}|monthly):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?")
+version = _form(_VERSION)
+run_key = _form(
+    rf"(?:{'|'.join(sorted(WORKS))}):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?|monthly:{_SLUG}\|{_PERIOD}(?::{_VERSION})?"
+)
+tick = _form(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00\+00:00")
 work = _form("|".join(sorted(WORKS)))
 
 

@@ -46,6 +46,7 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
     TickData,
 )
+from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
@@ -135,13 +136,6 @@ def _address(offered: Any) -> str | None:
     return json.dumps(kept) if right and kept.keys() <= {"host", "socket"} and kept.get("host") in {None, "localhost"} else None
 
 
-def _moment(offered: Any) -> str | None:
-    try:
-        return str(float(offered))
-    except (TypeError, ValueError):
-        return None
-
-
 RUN_TAGS: dict[str, words.Word] = {
     TENANT_TAG: words.slug,
     CODE_LOCATION_TAG: words.slug,
@@ -165,7 +159,7 @@ RUN_TAGS: dict[str, words.Word] = {
     "dagster/from_ui": words.flag,
     "dagster/is_resume_retry": words.flag,
     "dagster/failure_reason": words.name,
-    ".dagster/scheduled_execution_time": _moment,
+    SCHEDULED_EXECUTION_TIME_TAG: words.tick,
     ".dagster/grpc_info": _address,
     ".dagster/repository": lambda offered: (
         offered

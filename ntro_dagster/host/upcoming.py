@@ -1,0 +1,113 @@
+"""What will start by itself, what should have and did not, and starting that: never unless it is asked for."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Protocol
+
+from ntro_dagster.boundary.names import PARTITION_TAG, monthly_key, unit
+from ntro_dagster.boundary.schedules import GRACE, IN_FLIGHT, Schedule
+from ntro_dagster.workspace.workflows import Workflow
+
+ASSETS_OF_A_SCHEDULE = frozenset({"ingest", "subledgers"})
+"""Groups of assets that a schedule's run makes: what comes after waits for people, and sensors see to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """One start. `at`: in the schedule's own time zone."""
+
+    at: datetime
+    period: str
+    workflow: Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Ticks of one workflow for one month that started nothing, the last of them at `ticks[-1]`."""
+
+    workflow: Workflow
+    period: str
+    ticks: tuple[datetime, ...]
+
+    @property
+    def partition(self) -> str:
+        return f"{self.workflow.binding.entity}|{self.period}"
+
+
+def job_of(runbook: str) -> str:
+    """As Dagster calls the job of a runbook."""
+    return runbook.replace("-", "_")
+
+
+def upcoming(workflows: Sequence[Workflow], now: datetime, limit: int) -> list[Upcoming]:
+    """The next `limit` starts over all workflows, paused ones among them, as they would be."""
+    ticks = {time: list(islice(time.after(now), limit)) for time in _times(workflows)}
+    every = (
+        Upcoming(tick, time.period(tick, each.binding.period_offset), each)
+        for each in workflows
+        if (time := each.binding.schedule)
+        for tick in ticks[time]
+    )
+    return heapq.nsmallest(limit, every, key=lambda start: (start.at, start.workflow.binding.tenant, start.workflow.binding.entity))
+
+
+def _times(workflows: Iterable[Workflow]) -> set[Schedule]:
+    return {each.binding.schedule for each in workflows if each.binding.schedule}
+
+
+LastStarted = Callable[[Sequence[str], datetime], dict[tuple[str, str, str], datetime]]
+"""Jobs and a time -> by tenant, job and partition, when it was last started since then."""
+
+
+def missed(workflows: Sequence[Workflow], now: datetime, last_started: LastStarted) -> list[Missed]:
+    """Ticks that came while a workflow was there and not paused, and after which its month was never started.
+
+    A tick that the daemon may still take, or has just taken, is not missed yet. Oldest first.
+    """
+    bound = [each for each in workflows if each.binding.schedule]
+    if not bound:
+        return []
+    begin, end = min(each.created_at for each in bound), now - GRACE - IN_FLIGHT
+    ticks = {time: time.between(begin, end) for time in _times(bound)}
+    started = last_started(sorted({job_of(each.binding.runbook) for each in bound}), begin)
+    found: dict[tuple[Workflow, str], list[datetime]] = {}
+    for each in bound:
+        time = each.binding.schedule
+        assert time is not None  # noqa: S101
+        for tick in filter(each.counts, ticks[time]):
+            period = time.period(tick, each.binding.period_offset)
+            key = (each.binding.tenant, job_of(each.binding.runbook), f"{each.binding.entity}|{period}")
+            if key not in started or started[key] < tick:
+                found.setdefault((each, period), []).append(tick)
+    every = [Missed(each, period, tuple(came)) for (each, period), came in found.items()]
+    return sorted(every, key=lambda gap: (gap.ticks[-1], gap.workflow.binding.tenant, gap.workflow.binding.entity))
+
+
+class Launches(Protocol):
+    """What starting takes of the webserver."""
+
+    def launch(self, *, tenant: str, job: str, tags: dict[str, str], assets: Sequence[Sequence[str]] = ()) -> str: ...
+
+
+def catch_up(webserver: Launches, gap: Missed, *, version: str | None, assets: Sequence[Sequence[str]]) -> str:
+    """Start the run that the last missed tick should have started; returns its id. Asked for twice, there is one run.
+
+    Args: `version`: that the run will be of; `assets`: keys of those that the schedule makes.
+    """
+    binding, tick = gap.workflow.binding, gap.ticks[-1].astimezone(UTC)
+    assert binding.schedule is not None  # noqa: S101
+    tags = {
+        PARTITION_TAG: gap.partition,
+        f"{PARTITION_TAG}/entity": binding.entity,
+        f"{PARTITION_TAG}/period": gap.period,
+        "dagster/schedule_name": binding.schedule.name(binding.runbook),
+        "dagster/run_key": monthly_key(gap.partition, version),
+        ".dagster/scheduled_execution_time": tick.isoformat(),
+        **unit(binding.tenant, gap.partition),
+    }
+    return webserver.launch(tenant=binding.tenant, job=job_of(binding.runbook), tags=tags, assets=assets)
