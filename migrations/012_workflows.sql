@@ -3,7 +3,7 @@
 
 CREATE TABLE system.workflows (
     id             UUID PRIMARY KEY,
-    runbook        TEXT NOT NULL CHECK (runbook ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'),
+    runbook        TEXT NOT NULL CHECK (runbook ~ '^[a-z][a-z0-9-]{0,40}$'),
     entity_id      UUID NOT NULL REFERENCES system.entities (id),
     cron           TEXT,
     timezone       TEXT,

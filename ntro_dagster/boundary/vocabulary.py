@@ -15,7 +15,7 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 | code | one of `ntro_dagster.boundary.codes`, or the name of an exception that Python itself defines | `ACCOUNT_UNKNOWN` |
 | count | a whole number from 0 below 2^53, under one of the names in `COUNTS` | `PENDING: 12` |
 | digest | 32 or 64 hexadecimal digits, salted by the tenant | |
-| version | the digest of a runbook's content, shortened | `v_0123456789ab` |
+| version | of a runbook, or of all that a tenant runs: a digest of code, without data | `v_1f0c9be2a77d` |
 | run key | what kind of work, the partition, and how many runs it has had, or by which version | `posting:spv-1|2026-10:3` |
 | tick | the minute at which a schedule fired, in UTC | `2026-11-05T08:00:00+00:00` |
 """
@@ -50,7 +50,6 @@ _LARGEST_COUNT = 2**53
 _SLUG = r"[a-z0-9][a-z0-9_.-]{0,62}"
 _PERIOD = r"\d{4}-(?:0[1-9]|1[0-2])"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_VERSION = r"v_[0-9a-f]{12}"
 
 Word = Callable[[Any], str | None]
 
@@ -75,11 +74,11 @@ short_id = _form(r"[a-z]{8}")
 digest = _form(r"[0-9a-f]{32}|[0-9a-f]{64}")
 number = _form(r"-?\d{1,15}")
 flag = _form(r"true|false")
-version = _form(_VERSION)
 run_key = _form(
-    rf"(?:{'|'.join(sorted(WORKS))}):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?|monthly:{_SLUG}\|{_PERIOD}(?::{_VERSION})?"
+    rf"(?:{'|'.join(sorted(WORKS))}):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?|monthly:{_SLUG}\|{_PERIOD}(?::v_[0-9a-f]{{12}})?"
 )
 tick = _form(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00\+00:00")
+version = _form(r"[vs]_[0-9a-f]{12}")
 work = _form("|".join(sorted(WORKS)))
 
 

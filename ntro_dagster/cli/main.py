@@ -11,6 +11,7 @@ import typer
 
 from ntro_dagster.cli import (
     balance,
+    bindings,
     entities,
     errors,
     failures,
@@ -63,6 +64,9 @@ app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
+workflow = typer.Typer(no_args_is_help=True, help="Workflows: runbooks bound to entities.")
+bindings.register(workflow)
+app.add_typer(workflow, name="workflow")
 
 
 @command(app, "demo")

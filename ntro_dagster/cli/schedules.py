@@ -161,9 +161,9 @@ def catch_up(
 def _run(found: Installation, gaps: list[Missed]) -> list[str]:
     """One run each, oldest first; asked for again, the same runs."""
     from ntro_dagster.cli.webserver import Webserver  # noqa: PLC0415
-    from ntro_dagster.host.bindings import Starter  # noqa: PLC0415
+    from ntro_dagster.host.upcoming import Starter  # noqa: PLC0415
 
-    starter = Starter(found, Webserver(found.addresses.dagster))
+    starter = Starter(found.home, Webserver(found.addresses.dagster))
     started = []
     with progress(len(gaps), "runs") as update:
         for gap in gaps:

@@ -12,37 +12,30 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
+from ntro_dagster.boundary.answers.survey import DefinitionNotDeployedError, survey_of
 from ntro_dagster.boundary.schedules import check_offset
-from ntro_dagster.errors import UsageError
-from ntro_dagster.host.active import write_schedules
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
+from ntro_dagster.host.scheduled import write_schedules
+from ntro_dagster.host.surveys import survey_tenants
+from ntro_dagster.ingest.submission import EntityClosedError
 from ntro_dagster.tenant.workflows import TenantWorkflow, stop_workflow, tell_workflows
 from ntro_dagster.workspace.registry import Status
 from ntro_dagster.workspace.workflows import Binding, Workflow, WorkflowNotFoundError, Workflows
-
-
-class BindingClosedEntityError(UsageError):
-    """Values: `entity`."""
-
-    code = "ENTITY_CLOSED"
-    summary = "the entity is closed"
-    detail = "entity {entity} is closed: nothing is done for it any more"
-    mend = "bind the runbook to an entity that is open: `ntro entity list`"
 
 
 def bind(installation: Installation, binding: Binding) -> Workflow:
     """The workflow of a binding, in both planes and in Dagster; again changes nothing and completes what is missing.
 
     Raises: `SlugError`, `VersionInvalidError`, `PeriodOffsetInvalidError`, `TenantNotFoundError`, `EntityNotFoundError`,
-        `BindingClosedEntityError`, `WorkflowDiffersError`.
+        `EntityClosedError`, `WorkflowDiffersError`.
     """
     binding.check()
     check_offset(binding.period_offset, binding.schedule)
     with _workflows(installation) as workflows:
         entity = workflows.registry.entity(binding.tenant, binding.entity)
         if entity.status == Status.CLOSED:
-            raise BindingClosedEntityError(entity=binding.entity)
+            raise EntityClosedError(names=binding.entity)
         made = workflows.bind(binding)
         tell_tenant(installation, workflows, binding.tenant)
     return made
@@ -91,10 +84,29 @@ def tell_tenant(installation: Installation, workflows: Workflows, tenant: str) -
         return [_row(each) for each in workflows.open(tenant=tenant)]
 
     tell_workflows(credential(installation.home, tenant, Role.OWNER), read, at=datetime.now(UTC))
-    scheduled = [
-        (each.binding.runbook, each.binding.schedule) for each in workflows.open(tenant=tenant) if each.binding.schedule
-    ]
-    write_schedules(installation, tenant, scheduled)
+    bound = [each.binding for each in workflows.open(tenant=tenant)]
+    scheduled = {(each.runbook, each.schedule) for each in bound if each.schedule}
+    changed = write_schedules(installation.home.tenant(tenant), scheduled)
+    if changed or not _surveyed(installation, tenant, {time.name(runbook) for runbook, time in scheduled}):
+        _take_up(installation, tenant)
+
+
+def _surveyed(installation: Installation, tenant: str, names: set[str]) -> bool:
+    """Whether the workspace knows of these schedules, and of no others: a command may have died before it was told."""
+    try:
+        known = survey_of(tenant, installation.home.surveys).repository["external_schedule_datas"] or []
+    except DefinitionNotDeployedError:
+        return False
+    return {each["name"] for each in known} == names
+
+
+def _take_up(installation: Installation, tenant: str) -> None:
+    """Survey, code server and webserver see the list, where they run; the daemon looks by itself every minute."""
+    process = f"tenant-{tenant}"
+    if any(known.name == process for known in installation.supervisor.status()):
+        survey_tenants(installation.home, [tenant])
+        installation.supervisor.restart(process)
+        installation.reload_locations()
 
 
 def _row(workflow: Workflow) -> TenantWorkflow:

@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
 
-from ntro_dagster.boundary.names import PARTITION_TAG, monthly_key, unit
+from ntro_dagster.boundary.answers.survey import Survey, survey_of
+from ntro_dagster.boundary.names import PARTITION_TAG, VERSION_TAG, monthly_key, unit
 from ntro_dagster.boundary.schedules import GRACE, IN_FLIGHT, Schedule
+from ntro_dagster.host.home import Home, Role
+from ntro_dagster.host.installation import credential
+from ntro_dagster.tenant.workflows import active_versions
 from ntro_dagster.workspace.workflows import Workflow
 
 ASSETS_OF_A_SCHEDULE = frozenset({"ingest", "subledgers"})
@@ -53,7 +57,9 @@ def upcoming(workflows: Sequence[Workflow], now: datetime, limit: int) -> list[U
         if (time := each.binding.schedule)
         for tick in ticks[time]
     )
-    return heapq.nsmallest(limit, every, key=lambda start: (start.at, start.workflow.binding.tenant, start.workflow.binding.entity))
+    return heapq.nsmallest(
+        limit, every, key=lambda start: (start.at, start.workflow.binding.tenant, start.workflow.binding.entity)
+    )
 
 
 def _times(workflows: Iterable[Workflow]) -> set[Schedule]:
@@ -85,7 +91,7 @@ def missed(workflows: Sequence[Workflow], now: datetime, last_started: LastStart
             if key not in started or started[key] < tick:
                 found.setdefault((each, period), []).append(tick)
     every = [Missed(each, period, tuple(came)) for (each, period), came in found.items()]
-    return sorted(every, key=lambda gap: (gap.ticks[-1], gap.workflow.binding.tenant, gap.workflow.binding.entity))
+    return sorted(every, key=lambda gap: (gap.ticks[-1], *_place(gap.workflow)))
 
 
 class Launches(Protocol):
@@ -94,20 +100,46 @@ class Launches(Protocol):
     def launch(self, *, tenant: str, job: str, tags: dict[str, str], assets: Sequence[Sequence[str]] = ()) -> str: ...
 
 
-def catch_up(webserver: Launches, gap: Missed, *, version: str | None, assets: Sequence[Sequence[str]]) -> str:
-    """Start the run that the last missed tick should have started; returns its id. Asked for twice, there is one run.
+class Starter:
+    """Starts what was missed, as the schedule would have."""
 
-    Args: `version`: that the run will be of; `assets`: keys of those that the schedule makes.
-    """
-    binding, tick = gap.workflow.binding, gap.ticks[-1].astimezone(UTC)
-    assert binding.schedule is not None  # noqa: S101
-    tags = {
-        PARTITION_TAG: gap.partition,
-        f"{PARTITION_TAG}/entity": binding.entity,
-        f"{PARTITION_TAG}/period": gap.period,
-        "dagster/schedule_name": binding.schedule.name(binding.runbook),
-        "dagster/run_key": monthly_key(gap.partition, version),
-        ".dagster/scheduled_execution_time": tick.isoformat(),
-        **unit(binding.tenant, gap.partition),
-    }
-    return webserver.launch(tenant=binding.tenant, job=job_of(binding.runbook), tags=tags, assets=assets)
+    def __init__(self, home: Home, webserver: Launches) -> None:
+        self._home = home
+        self._webserver = webserver
+        self._versions: dict[str, dict[str, str]] = {}
+
+    def start(self, gap: Missed) -> str:
+        """The run that the last of its ticks should have started; returns its id. Asked for again, there is one run.
+
+        Raises: what the webserver raises, `DefinitionNotDeployedError`, `NotRunningError`.
+        """
+        binding = gap.workflow.binding
+        assert binding.schedule is not None  # noqa: S101
+        version = binding.pinned or self._active(binding.tenant).get(binding.runbook)
+        tags = {
+            PARTITION_TAG: gap.partition,
+            f"{PARTITION_TAG}/entity": binding.entity,
+            f"{PARTITION_TAG}/period": gap.period,
+            "dagster/schedule_name": binding.schedule.name(binding.runbook),
+            "dagster/run_key": monthly_key(gap.partition, version),
+            ".dagster/scheduled_execution_time": gap.ticks[-1].astimezone(UTC).isoformat(),
+            **({VERSION_TAG: version} if version else {}),
+            **unit(binding.tenant, gap.partition),
+        }
+        job = job_of(binding.runbook)
+        assets = scheduled_assets(survey_of(binding.tenant, self._home.surveys), job)
+        return self._webserver.launch(tenant=binding.tenant, job=job, tags=tags, assets=assets)
+
+    def _active(self, tenant: str) -> dict[str, str]:
+        if tenant not in self._versions:
+            self._versions[tenant] = active_versions(credential(self._home, tenant, Role.OWNER))
+        return self._versions[tenant]
+
+
+def scheduled_assets(survey: Survey, job: str) -> list[list[str]]:
+    """Keys of what a schedule of the job makes."""
+    return [
+        node["asset_key"]["path"]
+        for node in survey.repository["external_asset_graph_data"]
+        if job in (node["job_names"] or ()) and node["group_name"] in ASSETS_OF_A_SCHEDULE
+    ]

@@ -8,10 +8,11 @@ from types import ModuleType
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
-from ntro_dagster.boundary.names import TENANT_TAG
+from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
+from ntro_dagster.boundary.schedules import Schedule
 from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
 from ntro_dagster.orchestration import assets
-from ntro_dagster.orchestration.schedules import monthly_schedule
+from ntro_dagster.orchestration.schedules import runbook_schedules
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
@@ -26,6 +27,7 @@ class Runbook:
 
     head: Frontmatter
     ledgers: Sequence[assets.SubledgerAsset]
+    version: str | None = None
 
 
 def read_runbook(bundle: Bundle) -> Runbook:
@@ -43,7 +45,7 @@ def read_runbook(bundle: Bundle) -> Runbook:
     for why, holds in complaints.items():
         if holds:
             raise RunbookInvalidError(slug=bundle.slug, why=why)
-    return Runbook(head, ledgers)
+    return Runbook(head, ledgers, bundle.version)
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
@@ -51,23 +53,26 @@ def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
     return [value for value in vars(module).values() if isinstance(value, assets.SubledgerAsset)]
 
 
-def runbook_definitions(runbook: Runbook) -> Definitions:
-    """What the tenant this process is bound to needs of one runbook, beside `month_end_definitions`."""
+def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Definitions:
+    """What the tenant this process is bound to needs of one runbook, beside `month_end_definitions`.
+
+    Args: `times`: at which it is bound to entities.
+    """
     head, ledgers = runbook.head, runbook.ledgers
-    names = [ledger.name for ledger in ledgers]
+    names = [ledger.table for ledger in ledgers]
     staging = [assets.records_key(), *(ledger.key for ledger in ledgers)]
     review = [assets.decisions_key(name) for name in names]
     job = define_asset_job(
         head.slug.replace("-", "_"),
         selection=AssetSelection.assets(*staging, *review, assets.journals_key(), assets.trial_balance_key()),
         executor_def=in_process_executor,
-        tags={TENANT_TAG: bound_tenant()},
+        tags={TENANT_TAG: bound_tenant()} | ({VERSION_TAG: runbook.version} if runbook.version else {}),
         description=head.name,
     )
     return Definitions(
         assets=[assets.staging_asset(ledger) for ledger in ledgers],
         jobs=[job],
         sensors=[sensor(job, Work.INTAKE, names)],
-        schedules=[monthly_schedule(job, cron=head.schedule, timezone=head.timezone, selection=staging)],
+        schedules=runbook_schedules(job, runbook=head.slug, times=times, selection=staging),
         executor=in_process_executor,
     )

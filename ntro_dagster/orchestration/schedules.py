@@ -7,14 +7,14 @@ asked of the tenant's database when it comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dagster import AssetKey, DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext, SkipReason
 from dagster._time import get_current_datetime
 
-from ntro_dagster.boundary.names import monthly_key, unit
+from ntro_dagster.boundary.names import VERSION_TAG, monthly_key, unit
 from ntro_dagster.boundary.schedules import GRACE, Schedule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
@@ -30,6 +30,11 @@ class Due:
     entity: str
     period_offset: int
     version: str | None
+
+
+def times_of(scheduled: Sequence[Mapping[str, str]], runbook: str) -> list[Schedule]:
+    """Of the list of an active set (`ActiveSet.schedules`), what is of one runbook. As `host.bindings` wrote it."""
+    return sorted({Schedule(each["cron"], each["timezone"]) for each in scheduled if each["runbook"] == runbook})
 
 
 def runbook_schedules(
@@ -70,7 +75,7 @@ def _request(time: Schedule, tick: datetime, due: Due, selection: Sequence[Asset
         run_key=monthly_key(str(key), due.version),
         partition_key=key,
         asset_selection=list(selection),
-        tags=unit(bound_tenant(), str(key)),
+        tags=unit(bound_tenant(), str(key)) | ({VERSION_TAG: due.version} if due.version else {}),
     )
 
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import scalar_row
 
 from ntro_dagster.boundary.schedules import Schedule
 
@@ -73,6 +72,4 @@ def stop_workflow(owner_dsn: str, workflow: UUID) -> None:
 def active_versions(owner_dsn: str) -> dict[str, str]:
     """Which version of which runbook is active, as deployments have it."""
     with psycopg.connect(owner_dsn) as connection:
-        if not connection.cursor(row_factory=scalar_row).execute("SELECT to_regclass('system.active_runbooks')").fetchone():
-            return {}
         return dict(connection.execute("SELECT slug, version FROM system.active_runbooks").fetchall())

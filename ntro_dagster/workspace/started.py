@@ -38,8 +38,7 @@ def last_started(url: str, jobs: Collection[str], since: datetime) -> dict[tuple
     try:
         with engine.connect() as connection:
             return {
-                (tenant, job, partition): last.replace(tzinfo=UTC)
-                for tenant, job, partition, last in connection.execute(asked)
+                (tenant, job, partition): last.replace(tzinfo=UTC) for tenant, job, partition, last in connection.execute(asked)
             }
     finally:
         engine.dispose()

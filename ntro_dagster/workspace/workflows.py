@@ -18,8 +18,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from ntro_dagster.boundary.schedules import DEFAULT_OFFSET, Schedule
 from ntro_dagster.errors import NotFoundError, UsageError
-from ntro_dagster.workspace.registry import SCHEMA, Base, Entity, Registry, Tenant, check_entity_slug
+from ntro_dagster.workspace.registry import SCHEMA, Base, Entity, Registry, SlugError, Status, Tenant, check_entity_slug
 
+RUNBOOK_SLUG = re.compile(r"[a-z][a-z0-9-]{0,40}")
 VERSION = re.compile(r"v_[0-9a-f]{12}")
 
 
@@ -104,7 +105,8 @@ class Binding:
 
     def check(self) -> None:
         """Raises `SlugError`, `VersionInvalidError`. The schedule was checked when it was made."""
-        check_entity_slug(self.runbook)
+        if not RUNBOOK_SLUG.fullmatch(self.runbook):
+            raise SlugError(slug=self.runbook, pattern=RUNBOOK_SLUG.pattern)
         check_entity_slug(self.entity)
         if self.pinned is not None and not VERSION.fullmatch(self.pinned):
             raise VersionInvalidError(version=self.pinned)
@@ -175,12 +177,16 @@ class Workflows:
         entity: str | None = None,
         ids: Sequence[UUID] | None = None,
     ) -> list[Workflow]:
-        """Those that are not closed, by tenant, runbook and entity."""
+        """Those that are not closed, nor their entity or tenant, by tenant, runbook and entity."""
         query = (
             select(WorkflowRow, Tenant.slug, Entity.slug)
             .join(Tenant, Tenant.id == WorkflowRow.tenant_id)
             .join(Entity, Entity.id == WorkflowRow.entity_id)
-            .where(WorkflowRow.closed_at.is_(None))
+            .where(
+                WorkflowRow.closed_at.is_(None),
+                Tenant.status == Status.ACTIVE.value,
+                Entity.status == Status.ACTIVE.value,
+            )
             .order_by(Tenant.slug, WorkflowRow.runbook, Entity.slug)
         )
         asked = {Tenant.slug: tenant, WorkflowRow.runbook: runbook, Entity.slug: entity}
