@@ -120,7 +120,7 @@ def schedule(cron: str, timezone: str) -> Schedule:
 
 
 def check_offset(offset: int, of: Schedule | None) -> None:
-    """Raises `PeriodOffsetInvalidError`, also where a tick would be for a month that has not begun in UTC: it has no partition."""
+    """Raises `PeriodOffsetInvalidError`, also where a tick would be for a month that has not begun in UTC: no partition yet."""
     why = None
     if not EARLIEST_OFFSET <= offset <= LATEST_OFFSET:
         why = "out of range"

@@ -57,9 +57,11 @@ def upcoming(workflows: Sequence[Workflow], now: datetime, limit: int) -> list[U
         if (time := each.binding.schedule)
         for tick in ticks[time]
     )
-    return heapq.nsmallest(
-        limit, every, key=lambda start: (start.at, start.workflow.binding.tenant, start.workflow.binding.entity)
-    )
+    return heapq.nsmallest(limit, every, key=lambda start: (start.at, *_place(start.workflow)))
+
+
+def _place(workflow: Workflow) -> tuple[str, str, str]:
+    return workflow.binding.tenant, workflow.binding.entity, workflow.binding.runbook
 
 
 def _times(workflows: Iterable[Workflow]) -> set[Schedule]:
