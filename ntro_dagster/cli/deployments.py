@@ -127,7 +127,7 @@ def history(
     """What was deployed to a tenant, newest first, and how it ended."""
     with _known() as (_, known):
         found = known.history(tenant, slug)
-    value = [
+    value: list[dict[str, Any]] = [
         {
             "id": each.id,
             "act": each.act,
@@ -154,7 +154,7 @@ def history(
                 Column("State"),
                 Column("Error", flexible=True),
             ],
-            [(when(e["started_at"]), e["act"], e["slug"], e["version"], e["state"], e["error"]) for e in value],  # type: ignore[arg-type]
+            [(when(e["started_at"]), e["act"], e["slug"], e["version"], e["state"], e["error"]) for e in value],
         )
 
     result(value, human)
@@ -224,7 +224,7 @@ def _lines(before: bytes | None, after: bytes | None, name: str) -> list[str]:
         texts = [(content or b"").decode().splitlines() for content in (before, after)]
     except UnicodeDecodeError:
         return [f"{name} is not text"]
-    return list(unified_diff(*texts, lineterm="", n=1))[2:]
+    return list(unified_diff(texts[0], texts[1], lineterm="", n=1))[2:]
 
 
 def _version(version: Version) -> dict[str, Any]:
