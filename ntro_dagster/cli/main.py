@@ -12,6 +12,7 @@ import typer
 from ntro_dagster.cli import (
     balance,
     bindings,
+    deployments,
     entities,
     errors,
     failures,
@@ -64,9 +65,10 @@ app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
-workflow = typer.Typer(no_args_is_help=True, help="Workflows: runbooks bound to entities.")
-bindings.register(workflow)
-app.add_typer(workflow, name="workflow")
+workflows = typer.Typer(no_args_is_help=True, help="Runbooks: versions, and which of them a tenant runs.")
+deployments.register(workflows)
+bindings.register(workflows)
+app.add_typer(workflows, name="workflow")
 
 
 @command(app, "demo")

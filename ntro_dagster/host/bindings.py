@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
-from ntro_dagster.boundary.answers.survey import DefinitionNotDeployedError, survey_of
 from ntro_dagster.boundary.schedules import check_offset
+from ntro_dagster.bundles.active import ActiveSet
+from ntro_dagster.host.deployments import Runbooks
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
-from ntro_dagster.host.scheduled import write_schedules
-from ntro_dagster.host.surveys import survey_tenants
+from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.ingest.submission import EntityClosedError
 from ntro_dagster.tenant.workflows import TenantWorkflow, stop_workflow, tell_workflows
 from ntro_dagster.workspace.registry import Status
@@ -39,6 +39,12 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
         made = workflows.bind(binding)
         tell_tenant(installation, workflows, binding.tenant)
     return made
+
+
+def reconcile(installation: Installation, tenant: str) -> None:
+    """Complete what a command that died has left: for `ntro up`."""
+    with _workflows(installation) as workflows:
+        tell_tenant(installation, workflows, tenant)
 
 
 def unbind(installation: Installation, workflow: UUID) -> Workflow:
@@ -84,29 +90,9 @@ def tell_tenant(installation: Installation, workflows: Workflows, tenant: str) -
         return [_row(each) for each in workflows.open(tenant=tenant)]
 
     tell_workflows(credential(installation.home, tenant, Role.OWNER), read, at=datetime.now(UTC))
-    bound = [each.binding for each in workflows.open(tenant=tenant)]
-    scheduled = {(each.runbook, each.schedule) for each in bound if each.schedule}
-    changed = write_schedules(installation.home.tenant(tenant), scheduled)
-    if changed or not _surveyed(installation, tenant, {time.name(runbook) for runbook, time in scheduled}):
-        _take_up(installation, tenant)
-
-
-def _surveyed(installation: Installation, tenant: str, names: set[str]) -> bool:
-    """Whether the workspace knows of these schedules, and of no others: a command may have died before it was told."""
-    try:
-        known = survey_of(tenant, installation.home.surveys).repository["external_schedule_datas"] or []
-    except DefinitionNotDeployedError:
-        return False
-    return {each["name"] for each in known} == names
-
-
-def _take_up(installation: Installation, tenant: str) -> None:
-    """Survey, code server and webserver see the list, where they run; the daemon looks by itself every minute."""
-    process = f"tenant-{tenant}"
-    if any(known.name == process for known in installation.supervisor.status()):
-        survey_tenants(installation.home, [tenant])
-        installation.supervisor.restart(process)
-        installation.reload_locations()
+    wanted = scheduled(workflows.open(tenant=tenant))
+    if ActiveSet.read(installation.home.tenant(tenant).active).schedules != wanted:
+        Runbooks(installation).settle(tenant)
 
 
 def _row(workflow: Workflow) -> TenantWorkflow:

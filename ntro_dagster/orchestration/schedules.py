@@ -51,7 +51,7 @@ def _schedule(job: Job, runbook: str, time: Schedule, selection: Sequence[AssetK
         with at_the_wall(Place(step=name)):
             tick = context.scheduled_execution_time
             # Dagster's daemon evaluates the last tick that it missed, however long ago that was.
-            late = get_current_datetime() - tick > 999 * GRACE
+            late = get_current_datetime() - tick > GRACE
             requests = [] if late else [_request(time, tick, each, selection) for each in asyncio.run(_due(runbook, time, tick))]
         if requests:
             yield from requests

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from importlib import import_module
 from uuid import UUID, uuid4
 
 from sqlalchemy import DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
@@ -116,12 +115,13 @@ class Registry:
 
     @property
     def sessions(self) -> sessionmaker[Session]:
-        """For the other tables of the schema (`workspace.workflows`)."""
+        """For the parts of the registry that have a module of their own."""
         return self._sessions
 
     def prepare(self) -> None:
         """Create the schema and its tables where they are missing."""
-        import_module("ntro_dagster.workspace.workflows")  # its tables are `Base`'s too
+        from ntro_dagster.workspace import deployments, workflows  # noqa: F401, PLC0415 - have tables of their own, and need this module
+
         with self._engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATION_LOCK})
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))

@@ -31,6 +31,7 @@ from ntro_dagster.cli.webserver import Webserver
 from ntro_dagster.host.bindings import bind
 from ntro_dagster.host.home import write_private
 from ntro_dagster.host.installation import Installation
+from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.host.upcoming import Missed, Starter, missed
 from ntro_dagster.workspace.started import last_started
 from ntro_dagster.workspace.workflows import Binding, Workflow, Workflows
@@ -106,13 +107,15 @@ class World:
 
     @property
     def active(self) -> ActiveSet:
-        return ActiveSet.read(self.installation.home.tenant(TENANT).root / "active.json")
+        return ActiveSet.read(self.installation.home.tenant(TENANT).active)
 
 
-def give_runbook(world: World) -> None:
-    """As a deployment would: the list of what the tenant runs."""
-    path = world.installation.home.tenant(TENANT).root / "active.json"
-    write_private(path, ActiveSet((runbook_bundle(RUNBOOK),)).to_json())
+def list_active(installation: Installation) -> None:
+    """In the place of `Runbooks.settle`: as if the expense processor were deployed, without a survey."""
+    registry = installation.registry()
+    times = scheduled(Workflows(registry).open(tenant=TENANT))
+    registry.dispose()
+    write_private(installation.home.tenant(TENANT).active, ActiveSet((runbook_bundle(RUNBOOK),), times).to_json())
 
 
 class Daemon:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from bound_tenant import TENANT, World, give_runbook
+from bound_tenant import TENANT, World, list_active
 from dagster import DagsterInstance
 
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.host import bindings
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.installation import Installation
@@ -50,11 +51,12 @@ def world(
         as_workspace(url)
         monkeypatch.setenv("NTRO_TENANT", TENANT)
         monkeypatch.setenv("NTRO_PLATFORM_URL", tenant_credentials.app)
-        monkeypatch.setenv("NTRO_ACTIVE", str(home.tenant(TENANT).root / "active.json"))
+        monkeypatch.setenv("NTRO_ACTIVE", str(home.tenant(TENANT).active))
         monkeypatch.setenv("NTRO_SALT", "00" * 32)
+        monkeypatch.setattr(bindings.Runbooks, "settle", lambda runbooks, _tenant: list_active(runbooks._installation))
         with DagsterInstance.from_config(str(home.dagster)) as instance:
             made = World(installation, instance, tenant_credentials.owner, tenant_credentials.app)
-            give_runbook(made)
+            list_active(installation)
             made.add_entity("spv-1")
             made.add_entity("spv-2")
             yield made
