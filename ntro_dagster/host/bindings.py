@@ -14,12 +14,13 @@ from uuid import UUID
 
 from ntro_dagster.boundary.schedules import check_offset
 from ntro_dagster.bundles.active import ActiveSet
-from ntro_dagster.host.deployments import Runbooks
+from ntro_dagster.host.deployments import NotDeployedError, Runbooks
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.ingest.submission import EntityClosedError
 from ntro_dagster.tenant.workflows import TenantWorkflow, stop_workflow, tell_workflows
+from ntro_dagster.workspace.deployments import Deployments
 from ntro_dagster.workspace.registry import Status
 from ntro_dagster.workspace.workflows import Binding, Workflow, WorkflowNotFoundError, Workflows
 
@@ -28,7 +29,7 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
     """The workflow of a binding, in both planes and in Dagster; again changes nothing and completes what is missing.
 
     Raises: `SlugError`, `VersionInvalidError`, `PeriodOffsetInvalidError`, `TenantNotFoundError`, `EntityNotFoundError`,
-        `EntityClosedError`, `WorkflowDiffersError`.
+        `EntityClosedError`, `NotDeployedError`, `VersionNotFoundError`, `WorkflowDiffersError`.
     """
     binding.check()
     check_offset(binding.period_offset, binding.schedule)
@@ -36,9 +37,18 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
         entity = workflows.registry.entity(binding.tenant, binding.entity)
         if entity.status == Status.CLOSED:
             raise EntityClosedError(names=binding.entity)
+        _check_deployed(Deployments(workflows.registry), binding)
         made = workflows.bind(binding)
         tell_tenant(installation, workflows, binding.tenant)
     return made
+
+
+def _check_deployed(known: Deployments, binding: Binding) -> None:
+    """Raises `NotDeployedError`; `VersionNotFoundError` where the pinned version was never pushed."""
+    if binding.runbook not in known.active(binding.tenant):
+        raise NotDeployedError(slug=binding.runbook, tenant=binding.tenant)
+    if binding.pinned is not None:
+        known.version(binding.runbook, binding.pinned)
 
 
 def reconcile(installation: Installation, tenant: str) -> None:

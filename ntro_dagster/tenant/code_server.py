@@ -110,7 +110,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
         """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events.
 
         Attributes:
-            code: names the set of versions that is loaded (`ActiveSet.code`).
+            code: names what is loaded (`ActiveSet.definitions`).
         """
 
         code: str
@@ -136,7 +136,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
     stop = threading.Event()
-    code = active_set().code  # read before the definitions: if it changes in between, the next reload is one too many
+    code = active_set().definitions  # read before the definitions: if it changes in between, the next reload is one too many
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
     servicer = TenantApiServer(
         server_termination_event=stop,

@@ -37,6 +37,7 @@ from ntro_dagster.workspace.started import last_started
 from ntro_dagster.workspace.workflows import Binding, Workflow, Workflows
 
 TENANT, RUNBOOK = "acme", "expense-processor"
+VERSIONS = ("v_000000000001", "v_000000000002")
 DEFINITIONS = "ntro_dagster.tenant.definitions"
 _SCHEMA = create_schema()
 QUIET = logging.getLogger("ntro.tests.daemon")
@@ -172,7 +173,7 @@ def survey(world: World) -> None:
     from ntro_dagster.tenant.survey import survey as asked  # noqa: PLC0415
 
     sys.modules.pop(DEFINITIONS, None)
-    made = Survey.of(TENANT, "a test", asked(DEFINITIONS), module=DEFINITIONS, executable=sys.executable)
+    made = Survey.of(TENANT, "a test", asked(DEFINITIONS, world.active), module=DEFINITIONS, executable=sys.executable)
     private_directory(world.installation.home.surveys)
     write_private(survey_file(world.installation.home.surveys, TENANT), made.to_json())
 

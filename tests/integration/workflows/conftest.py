@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from bound_tenant import TENANT, World, list_active
+from bound_tenant import RUNBOOK, TENANT, VERSIONS, World, list_active
 from dagster import DagsterInstance
 
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
@@ -20,6 +20,7 @@ from ntro_dagster.host.installation import Installation
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.subledger.deployment import deploy
+from ntro_dagster.workspace.deployments import Act, Deployments, Version
 
 
 @pytest.fixture
@@ -47,6 +48,10 @@ def world(
         registry = installation.registry()
         registry.prepare()
         registry.create_tenant(TENANT)
+        known = Deployments(registry)
+        for version in VERSIONS:
+            known.add_version(Version(RUNBOOK, version, version.removeprefix("v_") * 5, "1.0.0", 1, 1))
+        known.end(known.start(TENANT, RUNBOOK, VERSIONS[-1], Act.DEPLOY).id)
         registry.dispose()
         as_workspace(url)
         monkeypatch.setenv("NTRO_TENANT", TENANT)

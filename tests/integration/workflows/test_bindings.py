@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +16,10 @@ from bound_tenant import World
 from ntro_dagster.boundary.schedules import PeriodOffsetInvalidError
 from ntro_dagster.host import bindings
 from ntro_dagster.host.bindings import bind, pause, resume, unbind
+from ntro_dagster.host.deployments import NotDeployedError
 from ntro_dagster.host.tenancy import retire_entity
 from ntro_dagster.ingest.submission import EntityClosedError
+from ntro_dagster.workspace.deployments import VersionNotFoundError
 from ntro_dagster.workspace.registry import EntityNotFoundError, SlugError
 from ntro_dagster.workspace.workflows import VersionInvalidError, WorkflowDiffersError, WorkflowNotFoundError
 
@@ -102,9 +105,11 @@ def test_paused_and_resumed(world: World) -> None:
     assert after.armed_at > after.created_at
 
 
-@pytest.mark.parametrize("step", ["tell_workflows", "settle"])
+@pytest.mark.parametrize(
+    ("act", "step"),
+    [*product(["bind", "pause", "resume", "unbind"], ["tell_workflows"]), ("bind", "settle"), ("unbind", "settle")],
+)
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("act", ["bind", "pause", "resume", "unbind"])
 def test_killed_at_a_step_it_is_completed_by_the_next(
     world: World, step: str, after: bool, act: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +160,8 @@ def test_refused_before_anything_is_written(world: World) -> None:
     right = world.binding("spv-1")
     for wrong, error in [
         (replace(right, runbook="Expense Processor"), SlugError),
+        (replace(right, runbook="another"), NotDeployedError),
+        (replace(right, pinned="v_999999999999"), VersionNotFoundError),
         (replace(right, entity="SPV"), SlugError),
         (replace(right, entity="spv-9"), EntityNotFoundError),
         (replace(right, pinned="latest"), VersionInvalidError),

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from bound_tenant import World, daemon, starter, survey
+from bound_tenant import VERSIONS, World, daemon, starter, survey
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.test_utils import freeze_time
 
@@ -155,7 +155,7 @@ async def versions(world: World, *entities: str) -> list[str | None]:
 
 def test_a_pinned_binding_runs_its_version_and_others_the_active_one(world: World) -> None:
     assert asyncio.run(versions(world, "spv-1")) == [None]
-    for version in ("v_000000000001", "v_000000000002"):
+    for version in VERSIONS:
         world.sql("INSERT INTO system.runbook_versions VALUES ('expense-processor', %s, '1', '{}')", version)
         world.sql(
             "INSERT INTO system.deployments (deployment_id, slug, version, act, deployed_by) "
