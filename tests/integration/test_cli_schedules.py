@@ -52,7 +52,7 @@ def until(condition: Callable[[], object], seconds: float) -> None:
 
 def bound_since(ntro: CommandLine, days: int) -> None:
     """As if everything had been bound so many days ago."""
-    with psycopg.connect((ntro.home / "credentials" / "workspace").read_text()) as connection:
+    with psycopg.connect((ntro.home / "credentials" / "workspace").read_text().strip()) as connection:
         connection.execute("UPDATE registry.workflows SET created_at = %s", [datetime.now(UTC) - timedelta(days=days)])
 
 
