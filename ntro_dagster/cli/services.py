@@ -56,6 +56,17 @@ def up(
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="Port of the Dagster UI [default: the first free from 3000]")
     ] = None,
+    shared_user: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-user/--own-users",
+            help="As root: run everything as root, or each tenant as a user of its own [default: its own, where possible]",
+        ),
+    ] = None,
+    uids_from: Annotated[
+        int | None,
+        typer.Option("--uids-from", min=1000, max=2_000_000_000, help="As root: the first user number [default: a free range]"),
+    ] = None,
 ) -> int:
     """Start everything: database, workspace, tenants.
 
@@ -73,7 +84,12 @@ def up(
     started_at = time.monotonic()
     try:
         _settle_port(installation.home, port)
-        installation.up(webserver_port=port, postgres_url=os.environ.get(POSTGRES_URL) or None)
+        installation.up(
+            webserver_port=port,
+            postgres_url=os.environ.get(POSTGRES_URL) or None,
+            shared_user=shared_user,
+            uids_from=uids_from,
+        )
         _show_up(installation, time.monotonic() - started_at, detach=detach)
         if not detach:
             _stay(installation)

@@ -157,20 +157,34 @@ def _privacy(home: Home) -> Check:
 
 def _private_paths(home: Home) -> Iterator[tuple[Path, int]]:
     """What holds secrets or clients' values, with the most that may be allowed on it."""
-    yield home.root, 0o700
-    for path in (home.description_file, home.workspace_file, home.dagster / "dagster.yaml"):
+    passed, read = (0o711, 0o750) if home.users else (0o700, 0o700)
+    yield home.root, passed
+    yield home.sockets, passed
+    for path in (home.description_file, home.users_file):
         if path.exists():
             yield path, 0o600
+    for path in (home.workspace_file, home.dagster / "dagster.yaml", *home.surveys.glob("*.json")):
+        if path.exists():
+            yield path, 0o640 if home.users else 0o600
+    for path in (home.dagster, home.surveys):
+        if path.exists():
+            yield path, read
     for folder in (home.root / "credentials", home.run / "env"):
         yield from ((path, 0o600) for path in sorted(folder.glob("*")))
     for tenant in _tenants(home):
-        yield tenant.root, 0o700
-        if tenant.process_env.exists():
-            yield tenant.process_env, 0o600
-        yield from ((path, 0o600) for path in sorted((tenant.root / "credentials").glob("*")))
-        for path in (tenant.documents, tenant.logs):
-            if path.exists():
-                yield path, 0o700
+        yield from _private_paths_of(tenant)
+
+
+def _private_paths_of(tenant: TenantHome) -> Iterator[tuple[Path, int]]:
+    others = 0 if tenant.user is None else 0o2070  # the group is the tenant's own, or the workspace's
+    yield tenant.root, 0o700 | others & 0o010
+    if tenant.process_env.exists():
+        yield tenant.process_env, 0o600
+    yield from ((path, 0o600) for path in sorted((tenant.root / "credentials").glob("*")))
+    allowed = dict.fromkeys((tenant.root / "credentials", tenant.logs, tenant.artifacts, tenant.output), 0o700)
+    allowed |= dict.fromkeys((tenant.documents, tenant.surveys), 0o700 | others & 0o2050)
+    allowed[tenant.socket.parent] = 0o700 | others & 0o070
+    yield from ((path, mode) for path, mode in allowed.items() if path.exists())
 
 
 def _socket_paths(home: Home) -> Check:
@@ -225,7 +239,7 @@ def _processes(home: Home) -> Iterator[Check]:
 
 def _log(home: Home, name: str) -> Path:
     if name.startswith("tenant-"):
-        return home.tenant(name.removeprefix("tenant-")).logs / "code_server.log"
+        return home.tenant(name.removeprefix("tenant-")).output / "code_server.log"
     return home.logs / f"{name}.log"
 
 
@@ -381,12 +395,26 @@ def _registered(home: Home) -> list[str] | None:
 
 
 def _os_users(home: Home) -> Check:
-    tenants = _tenants(home)
-    owners = {tenant.root.stat().st_uid for tenant in tenants}
-    if len(tenants) > 1 and len(owners) < len(tenants):
-        return Check(
-            "os users", State.WARNING,
-            f"{len(tenants)} tenants share one user of this machine: code of one could read the files and secrets of the others",
-            "keep to runbooks you trust, or give each tenant its own machine or container",
-        )  # fmt: skip
-    return Check("os users", State.OK, "no two tenants share a user" if len(tenants) > 1 else "one tenant at most")
+    """Whether each tenant has a user of its own; where not, why, and what that costs."""
+    from ntro_dagster.host.users import obstacle, read_users  # noqa: PLC0415
+
+    tenants, users = _tenants(home), home.users
+    if users:
+        strays = [str(path) for tenant in tenants for path in tenant.own if path.exists() and path.lstat().st_uid != tenant.user]
+        if strays:
+            return Check("os users", State.PROBLEM, f"{strays[0]} is not its tenant's", "`ntro down`, `ntro up` puts it right")
+        why = obstacle(home.root, uid=users.workspace)
+        if why:
+            return Check("os users", State.PROBLEM, f"the tenants' users cannot run ntro: {why}", "open that path to them")
+        return Check("os users", State.OK, f"each tenant runs as a user of its own; the workspace is {users.workspace}")
+    why = obstacle(home.root)
+    if os.geteuid() == 0 and read_users(home.users_file):
+        why, mend = "of `ntro up --shared-user`", "`ntro down`, then `ntro up --own-users`"
+    elif why:
+        mend = "make that so (run as root, with Python, ntro and the home where others may pass), or keep to runbooks you trust"
+    else:
+        why, mend = "this home was started so", "`ntro down`, then `ntro up` gives each its own"
+    if len(tenants) < 2:  # noqa: PLR2004
+        return Check("os users", State.OK, f"one tenant at most; others would share its user, because {why}")
+    cost = "code of one could read the files, the secrets and the memory of the others, and of the workspace"
+    return Check("os users", State.WARNING, f"{len(tenants)} tenants share one user, because {why}: {cost}", mend)

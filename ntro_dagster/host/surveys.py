@@ -19,8 +19,9 @@ import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError
-from ntro_dagster.host.home import Home, TenantHome, private_directory, write_private
+from ntro_dagster.host.home import Home, TenantHome, write_private
 from ntro_dagster.host.launch import read_environment
+from ntro_dagster.host.users import identity
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 
 GIVEN = ("NTRO_TENANT", "NTRO_DEFINITIONS_MODULE", "PYTHONPATH", "PATH", "LANG", "LC_ALL")
@@ -44,27 +45,26 @@ def survey_tenants(home: Home, tenants: Collection[str]) -> None:
 
     Raises: `SurveyFailedError`, `DefinitionRefusedError`.
     """
-    private_directory(home.surveys)
     code = _code_at_hand()
     stale = [slug for slug in tenants if _asked(home, slug) != _source(code, home.tenant(slug))]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(lambda slug: _survey(home, slug, code), stale))
     for slug in tenants:
-        _give_copy(home, slug)
+        _publish(home, slug)
 
 
-def _give_copy(home: Home, slug: str) -> None:
-    """The tenant's processes go by the same survey."""
-    mine, its = survey_file(home.surveys, slug), survey_file(home.tenant(slug).surveys, slug)
-    private_directory(its.parent)
-    if not its.exists() or its.read_bytes() != mine.read_bytes():
-        write_private(its, mine.read_text())
+def _publish(home: Home, slug: str) -> None:
+    """For the workspace, and the same for the tenant's processes; both may read theirs, and neither may write it."""
+    mine, tenant = survey_file(home.surveys, slug), home.tenant(slug)
+    content = mine.read_text()
+    write_private(mine, content, readers=home.workspace_user)
+    write_private(survey_file(tenant.surveys, slug), content, readers=tenant.user)
 
 
 def _survey(home: Home, slug: str, code: str) -> None:
     tenant = home.tenant(slug)
     source = _source(code, tenant)
-    log = tenant.logs / "survey.log"
+    log = tenant.output / "survey.log"
     with log.open("wb") as complaints:
         try:
             ran = subprocess.run(
@@ -76,6 +76,8 @@ def _survey(home: Home, slug: str, code: str) -> None:
                 stderr=complaints,
                 timeout=PATIENCE_S,
                 check=True,
+                umask=0o077,
+                **identity(tenant.user),
             )
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=slug, log=log)

@@ -143,6 +143,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
             threadpool_executor=threads,
             socket=str(path),
         )
+    path.chmod(0o777)  # who may enter its directory: the tenant, and the workspace where that is another user
     logger.info("Serving %s on %s", tenant, path)
     try:
         _start_fork_server(servicer._mp_ctx)
