@@ -126,9 +126,11 @@ def status() -> int:
     processes = Supervisor(home).status()
     orphans = [] if processes else _orphans(home)
     address = f"http://127.0.0.1:{description.webserver_port}"
+    failures = _load_failures(home, processes)
     value = {
         "home": home.root,
         "running": bool(processes),
+        "load_failures": failures,
         "addresses": {"dagster": address},
         "processes": processes,
         "orphans": [{"name": name, "pid": pid} for name, pid in orphans],
@@ -142,12 +144,22 @@ def status() -> int:
             note("→ `ntro up` starts it")
             return
         _process_table(processes)
+        for each in failures:
+            line(f"the definitions of {each['tenant']} do not load: {each['code']}", style="red")
+            line(f"→ `ntro errors show {each['error_id']} --tenant {each['tenant']}`; mend, then reload the location in Dagster")
         pairs([("Dagster UI", address), ("home", str(home.root))])
 
     result(value, human)
     if not processes:
         return NOT_RUNNING
-    return OK if all(process.well for process in processes) else FAILED
+    return OK if all(process.well for process in processes) and not failures else FAILED
+
+
+def _load_failures(home: Home, processes: list[ProcessStatus]) -> list[dict[str, str]]:
+    """Tenants that run, but whose code does not load."""
+    running = [process.name.removeprefix("tenant-") for process in processes if process.name.startswith("tenant-")]
+    found = [(slug, home.tenant(slug).load_failure) for slug in running]
+    return [{"tenant": slug, "code": failure[0], "error_id": failure[1]} for slug, failure in found if failure]
 
 
 def doctor() -> int:

@@ -233,8 +233,18 @@ def _processes(home: Home) -> Iterator[Check]:
             yield Check(process.name, State.PROBLEM, f"{process.state.lower()}{why}", log)
         elif process.restarts >= RESTLESS:
             yield Check(process.name, State.WARNING, f"came back {process.restarts} times{why}", log)
+        elif failure := _load_failure(home, process.name):
+            code, error = failure
+            finding = f"its definitions do not load: {code} (error {error})"
+            yield Check(
+                process.name, State.PROBLEM, finding, f"`ntro errors show {error}` with --tenant; then reload it in Dagster"
+            )
         else:
             yield Check(process.name, State.OK, process.state.lower())
+
+
+def _load_failure(home: Home, name: str) -> tuple[str, str] | None:
+    return home.tenant(name.removeprefix("tenant-")).load_failure if name.startswith("tenant-") else None
 
 
 def _log(home: Home, name: str) -> Path:

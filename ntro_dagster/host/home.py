@@ -30,6 +30,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ntro_dagster.boundary.load_failure import read_note
 from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
@@ -180,6 +181,12 @@ class TenantHome:
     def own(self) -> tuple[Path, ...]:
         """Where the tenant's processes may write."""
         return (self.logs, self.artifacts, self.socket.parent)
+
+    @property
+    def load_failure(self) -> tuple[str, str] | None:
+        """Code and error id where the code server that runs says that the definitions do not load."""
+        with self.acting():
+            return read_note(self.socket)
 
     def acting(self) -> AbstractContextManager[None]:
         """Read the tenant's files with the tenant's rights (`users.acting_as`)."""

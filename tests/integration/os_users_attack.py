@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 def read(path: str) -> bool:
-    return bool(list(Path(path).iterdir())) if Path(path).is_dir() else bool(Path(path).read_bytes() or True)
+    place = Path(path)
+    return bool(list(place.iterdir()) if place.is_dir() else place.open("rb").close()) or True
 
 
 def write(path: str) -> bool:

@@ -115,6 +115,8 @@ def live(place: Path, ntro: CommandLine, home: Home) -> dict[str, Any]:
     assert users is not None
     pids = {slug: [each.pid for each in trees[f"tenant-{slug}"]] for slug in TENANTS}
     hosts = [each.pid for name, tree in trees.items() if not name.startswith("tenant-") for each in tree[:2]]
+    on_the_host = of_the_host(home, hosts)
+    by_root = attack(0, on_the_host)
     found = {
         "users": users.model_dump(),
         "identities": {name: [identity(each) for each in tree] for name, tree in trees.items()},
@@ -122,8 +124,8 @@ def live(place: Path, ntro: CommandLine, home: Home) -> dict[str, Any]:
             slug: sorted({path.stat().st_uid for path in (home.tenant(slug).logs / "runs").glob("*.log")}) for slug in TENANTS
         },
         "on the other": attack(users.tenants["acme"], everything(home, "bee", pids["bee"])),
-        "on the host": attack(users.tenants["acme"], of_the_host(home, hosts)),
-        "missed by root": [try_ for try_ in of_the_host(home, hosts) if list(try_) not in attack(0, of_the_host(home, hosts))],
+        "on the host": attack(users.tenants["acme"], on_the_host),
+        "missed by root": [list(each) for each in on_the_host if list(each) not in by_root],
         "of the workspace": attack(users.workspace, everything(home, "bee", pids["bee"])),
         "on itself": attack(users.tenants["bee"], everything(home, "bee", pids["bee"])),
         "elsewhere": [elsewhere.read_text(), elsewhere.stat().st_uid, elsewhere.stat().st_mode & 0o777],

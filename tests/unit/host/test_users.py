@@ -123,9 +123,9 @@ def test_a_home_of_one_user_moves_over_also_when_killed_on_the_way(
         )
         done = 0
         with monkeypatch.context() as bent:
-            for name in real:
+            for name, genuine in real.items():
 
-                def call(*args: Any, real: Any = real[name], last: int = last, **options: Any) -> Any:
+                def call(*args: Any, real: Any = genuine, last: int = last, **options: Any) -> Any:
                     nonlocal done
                     done += 1
                     if done > last:
