@@ -21,6 +21,7 @@ from typing import Any
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import SOCKET_PATH_LIMIT, Home, HomeMissingError, Role, TenantHome
 from ntro_dagster.host.orphans import SUFFIX, ProcessRecord
+from ntro_dagster.host.privacy import private_paths
 from ntro_dagster.host.supervision import Supervisor
 
 OLDEST_PYTHON = (3, 11)
@@ -145,7 +146,9 @@ def _disk(home: Home) -> Check:
 def _privacy(home: Home) -> Check:
     if not os.access(home.root, os.W_OK | os.X_OK):
         return Check("home", State.PROBLEM, f"{home.root} cannot be written", "run ntro as the user who made it")
-    open_to_others = [path for path, wanted in _private_paths(home) if stat.S_IMODE(path.lstat().st_mode) & ~wanted]
+    open_to_others = [
+        path for path, wanted in private_paths(home, _tenants(home)) if stat.S_IMODE(path.lstat().st_mode) & ~wanted
+    ]
     if open_to_others:
         first = open_to_others[0]
         return Check(
@@ -153,38 +156,6 @@ def _privacy(home: Home) -> Check:
             f"chmod -R go-rwx {home.root}" if first != home.root else f"chmod 700 {home.root}",
         )  # fmt: skip
     return Check("home", State.OK, f"{home.root}, writable and private")
-
-
-def _private_paths(home: Home) -> Iterator[tuple[Path, int]]:
-    """What holds secrets or clients' values, with the most that may be allowed on it."""
-    passed, read = (0o711, 0o750) if home.users else (0o700, 0o700)
-    yield home.root, passed
-    yield home.sockets, passed
-    for path in (home.description_file, home.users_file):
-        if path.exists():
-            yield path, 0o600
-    for path in (home.workspace_file, home.dagster / "dagster.yaml", *home.surveys.glob("*.json")):
-        if path.exists():
-            yield path, 0o640 if home.users else 0o600
-    for path in (home.dagster, home.surveys):
-        if path.exists():
-            yield path, read
-    for folder in (home.root / "credentials", home.run / "env"):
-        yield from ((path, 0o600) for path in sorted(folder.glob("*")))
-    for tenant in _tenants(home):
-        yield from _private_paths_of(tenant)
-
-
-def _private_paths_of(tenant: TenantHome) -> Iterator[tuple[Path, int]]:
-    others = 0 if tenant.user is None else 0o2070  # the group is the tenant's own, or the workspace's
-    yield tenant.root, 0o700 | others & 0o010
-    if tenant.process_env.exists():
-        yield tenant.process_env, 0o600
-    yield from ((path, 0o600) for path in sorted((tenant.root / "credentials").glob("*")))
-    allowed = dict.fromkeys((tenant.root / "credentials", tenant.logs, tenant.artifacts, tenant.output), 0o700)
-    allowed |= dict.fromkeys((tenant.documents, tenant.surveys), 0o700 | others & 0o2050)
-    allowed[tenant.socket.parent] = 0o700 | others & 0o070
-    yield from ((path, mode) for path, mode in allowed.items() if path.exists())
 
 
 def _socket_paths(home: Home) -> Check:

@@ -35,6 +35,7 @@ from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.permissions import Access, UnsafeDirectoryError, hand_over, private_directory, write_private
+from ntro_dagster.host.privacy import for_workspace, passage, tenant_directories
 from ntro_dagster.host.users import Users, acting_as, given, read_users, write_users
 
 __all__ = ["Home", "HomeDescription", "Role", "TenantHome", "UnsafeDirectoryError", "private_directory", "write_private"]
@@ -122,6 +123,10 @@ class TenantHome:
         return self.root / "process.env.json"
 
     @property
+    def credentials(self) -> Path:
+        return self.root / "credentials"
+
+    @property
     def documents(self) -> Path:
         return self.root / "documents"
 
@@ -169,13 +174,18 @@ class TenantHome:
 
     def credential(self, role: Role) -> Path:
         """The file with this role's database URL, 0600."""
-        return self.root / "credentials" / role.value
+        return self.credentials / role.value
 
     @property
     def user(self) -> int | None:
         """Number of the user (and group) that the tenant's processes run as; None: the one we are."""
         users = self.home.users
         return users.tenants.get(self.slug) if users else None
+
+    @property
+    def _former_user(self) -> int | None:
+        known = read_users(self.home.users_file) if os.geteuid() == 0 else None
+        return known.tenants.get(self.slug) if known else None
 
     @property
     def own(self) -> tuple[Path, ...]:
@@ -206,7 +216,7 @@ class TenantHome:
         users, uid = self.home.users, None
         if users:
             users, uid = given(self.home.users_file, users, self.slug)
-        directories = self._directories(uid)
+        directories = tenant_directories(self, users, self._former_user if users is None else None)
         self.home.create_sockets()
         private_directory(self.root, directories.pop(self.root))
         left: list[Path] = []
@@ -222,26 +232,6 @@ class TenantHome:
         if users and self.slug not in users.settled:
             write_users(self.home.users_file, users.model_copy(update={"settled": [*users.settled, self.slug]}))
         return left
-
-    def _directories(self, uid: int | None) -> dict[Path, Access]:
-        """Who may do what: the host writes in its own, the tenant in its own, and neither in the other's."""
-        host_only = (self.root / "credentials", self.output)
-        readable = (self.root, self.documents, self.surveys)
-        if uid is None:
-            known = read_users(self.home.users_file) if os.geteuid() == 0 else None  # it may have had one before
-            access = Access(before=(known.tenants[self.slug],) if known and self.slug in known.tenants else ())
-            return dict.fromkeys((*readable, *host_only, *self.own), access)
-        ours, users = Access(gid=0), self.home.users
-        return {
-            self.root: Access(gid=uid, mode=0o710),
-            **dict.fromkeys(host_only, ours),
-            self.surveys: Access(gid=uid, mode=0o750),
-            self.documents: Access(gid=uid, mode=0o2750),  # what is filed gets the same group
-            self.logs: Access(uid, uid),
-            self.artifacts: Access(uid, uid),
-            # the workspace's processes come in here, too: the relay listens beside the code server
-            self.socket.parent: Access(uid, users.workspace if users else uid, 0o770),
-        }
 
 
 @dataclass(frozen=True)
@@ -299,17 +289,6 @@ class Home:
         return users.workspace if users else None
 
     @property
-    def _passage(self) -> Access:
-        """Of directories with something of a tenant's below."""
-        return Access(mode=0o711) if self.users else Access()
-
-    @property
-    def _for_workspace(self) -> Access:
-        """Of directories that the workspace's processes read."""
-        workspace = self.workspace_user
-        return Access() if workspace is None else Access(gid=workspace, mode=0o750)
-
-    @property
     def surveys(self) -> Path:
         return self.root / "surveys"
 
@@ -342,7 +321,7 @@ class Home:
             HomeTooNewError, HomeDamagedError: as `describe()`.
             UnsafeDirectoryError: the socket directory is somebody else's.
         """
-        private_directory(self.root, self._passage)
+        private_directory(self.root, passage(self.users))
         if not self.description_file.exists():
             made = HomeDescription(webserver_port=webserver_port, created_at=datetime.now(UTC))
             write_private(self.description_file, made.model_dump_json(indent=2) + "\n")
@@ -350,9 +329,9 @@ class Home:
         for path in (self.postgres, self.logs, self.run / "env"):
             private_directory(path)
         for path in (self.dagster, self.surveys):
-            private_directory(path, self._for_workspace)
+            private_directory(path, for_workspace(self.users))
         for path in (self.root / "tenants", self.run):
-            private_directory(path, self._passage)
+            private_directory(path, passage(self.users))
         self.create_sockets()
         return description
 
@@ -389,7 +368,7 @@ class Home:
         Raises:
             UnsafeDirectoryError: in the shared temporary directory somebody else was there first.
         """
-        private_directory(self.sockets, self._passage)
+        private_directory(self.sockets, passage(self.users))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -398,7 +377,7 @@ class Home:
         Raises:
             HomeBusyError: somebody else holds it.
         """
-        private_directory(self.root, self._passage)
+        private_directory(self.root, passage(self.users))
         with (self.root / ".lock").open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -77,7 +77,7 @@ def _survey(home: Home, slug: str, code: str) -> None:
                 timeout=PATIENCE_S,
                 check=True,
                 umask=0o077,
-                **identity(tenant.user),
+                **identity(home.users.surveyor if home.users else None),
             )
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=slug, log=log)

@@ -70,7 +70,7 @@ class UsersExhaustedError(NtroError):
 
 
 class Users(BaseModel):
-    """What users.json holds.
+    """What users.json holds. The last number of the range is the surveyor's.
 
     Attributes:
         base: the workspace's user; tenants' come after it.
@@ -92,6 +92,11 @@ class Users(BaseModel):
     def workspace(self) -> int:
         return self.base
 
+    @property
+    def surveyor(self) -> int:
+        """Whom code is asked as what it defines: somebody who may read nothing of anybody's, the tenant's own data included."""
+        return self.base + SPAN - 1
+
 
 def read_users(path: Path) -> Users | None:
     """None: never made. Raises `UsersDamagedError`."""
@@ -108,11 +113,13 @@ def write_users(path: Path, users: Users) -> None:
 
 
 def first_users(base: int | None) -> Users:
-    """Args: `base`: where the range begins; None: one is chosen in which nobody is."""
+    """Args: `base`: where the range begins; None: one is chosen in which nobody is. Raises `UsersImpossibleError`."""
     taken = {account.pw_uid for account in pwd.getpwall()} | set(_delegated())
     while base is None:
         start = FIRST + SPAN * secrets.randbelow(RANGES)
         base = start if not any(start <= uid < start + SPAN for uid in taken) else None
+    if any(base <= uid < base + SPAN for uid in taken):
+        raise UsersImpossibleError(why=f"the numbers from {base} to {base + SPAN - 1} are others' in part")
     return Users(base=base, next=base + 1)
 
 
@@ -132,7 +139,7 @@ def given(path: Path, users: Users, slug: str) -> tuple[Users, int]:
     """The tenant's user, on disk before anybody uses it."""
     if slug in users.tenants:
         return users, users.tenants[slug]
-    if users.next >= users.base + SPAN:
+    if users.next >= users.surveyor:
         raise UsersExhaustedError(path=path)
     users = users.model_copy(update={"tenants": users.tenants | {slug: users.next}, "next": users.next + 1})
     write_users(path, users)
