@@ -22,7 +22,7 @@ from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.ownership import choose_users
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
-from ntro_dagster.platforms.postgres.roles import provision_workspace
+from ntro_dagster.platforms.postgres.roles import drop_former_logins, provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
@@ -137,6 +137,7 @@ class Installation:
         if not self.workspace_credential.exists():
             self._progress("making the workspace's database")
             write_private(self.workspace_credential, provision_workspace(self.admin_dsn()) + "\n")
+        drop_former_logins(self.admin_dsn())
         url = self.workspace_url()
         prepare_instance(url)
         registry = self.registry()
