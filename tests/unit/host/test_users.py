@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ntro_dagster.host import ownership, users
+from ntro_dagster.host import ownership, surveys, users
 from ntro_dagster.host.home import Home, TenantHome, UnsafeDirectoryError, private_directory
+from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.ownership import UsersFixedError, choose_users
 from ntro_dagster.host.permissions import Access, hand_over, write_private
 from ntro_dagster.host.users import Users, UsersDamagedError, UsersExhaustedError, UsersImpossibleError, acting_as, first_users
@@ -283,3 +285,25 @@ def test_without_root_nothing_changes(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_tenants_home_knows_its_places() -> None:
     tenant = TenantHome(Home(Path("/srv/ntro")), "acme")
     assert tenant.output not in tenant.own
+
+
+@as_root
+def test_code_is_asked_as_somebody_who_owns_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    acme = home.tenant("acme")
+    acme.create()
+    write_environment(acme.process_env, acme.places)
+    asked: list[dict[str, Any]] = []
+
+    def run(*_: Any, **options: Any) -> None:
+        asked.append(options)
+        raise subprocess.SubprocessError
+
+    monkeypatch.setattr(surveys.subprocess, "run", run)
+    with pytest.raises(surveys.SurveyFailedError):
+        surveys.survey_tenants(home, ["acme"])
+    known = home.users
+    assert known
+    assert known.surveyor not in {known.workspace, *known.tenants.values()}
+    assert (asked[0]["user"], asked[0]["group"], asked[0]["extra_groups"]) == (known.surveyor, known.surveyor, [])
+    for path in (acme.root, acme.logs, acme.documents, home.surveys, home.root / "tenants"):
+        assert as_user(known.surveyor, lambda path=path: list(path.iterdir())) == 1, path  # type: ignore[misc]
