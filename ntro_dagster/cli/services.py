@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ntro_dagster.cli import relay
 from ntro_dagster.cli.failures import FAILED, NOT_RUNNING, OK
 from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, count, duration, line, note, pairs, result, said, table
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ntro_dagster.host.home import Home
     from ntro_dagster.host.installation import Installation
     from ntro_dagster.host.supervision import ProcessStatus
+    from ntro_dagster.workspace.relay_counts import Refusals
 
 POSTGRES_URL = "NTRO_POSTGRES_URL"
 LOOK_EVERY_S = 1.0
@@ -110,12 +112,14 @@ def status() -> int:
     processes = Supervisor(home).status()
     orphans = [] if processes else _orphans(home)
     address = f"http://127.0.0.1:{description.webserver_port}"
+    refusals = _refusals(home) if processes else None
     value = {
         "home": home.root,
         "running": bool(processes),
         "addresses": {"dagster": address},
         "processes": processes,
         "orphans": [{"name": name, "pid": pid} for name, pid in orphans],
+        "relay": refusals,
     }
 
     def human() -> None:
@@ -127,6 +131,8 @@ def status() -> int:
             return
         _process_table(processes)
         pairs([("Dagster UI", address), ("home", str(home.root))])
+        for told in relay.sentences(refusals):
+            note(told)
 
     result(value, human)
     if not processes:
@@ -230,6 +236,19 @@ def _orphans(home: Home) -> list[tuple[str, int]]:
         if record and record.process():
             found.append((path.name.removesuffix(SUFFIX), record.pid))
     return found
+
+
+def _refusals(home: Home) -> Refusals | None:
+    """None: the workspace's database does not answer; a status is shown all the same."""
+    import psycopg  # noqa: PLC0415
+
+    from ntro_dagster.host.installation import Installation, NotRunningError  # noqa: PLC0415
+    from ntro_dagster.workspace.relay_counts import read_refusals  # noqa: PLC0415
+
+    try:
+        return read_refusals(Installation(home).workspace_url())
+    except (psycopg.Error, NotRunningError):
+        return None
 
 
 def _process_table(processes: list[ProcessStatus]) -> None:

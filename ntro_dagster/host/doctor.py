@@ -158,7 +158,7 @@ def _privacy(home: Home) -> Check:
 def _private_paths(home: Home) -> Iterator[tuple[Path, int]]:
     """What holds secrets or clients' values, with the most that may be allowed on it."""
     yield home.root, 0o700
-    for path in (home.description_file, home.workspace_file, home.dagster / "dagster.yaml"):
+    for path in (home.description_file, home.relay_listener, home.workspace_file, home.dagster / "dagster.yaml"):
         if path.exists():
             yield path, 0o600
     for folder in (home.root / "credentials", home.run / "env"):

@@ -4,6 +4,7 @@
   home.json                  format version, webserver port, when it was made
   postgres/                  the embedded cluster (platforms.postgres.server)
   dagster/                   DAGSTER_HOME: dagster.yaml
+  relay.json                 where the relay listens for tenants on other hosts; absent: nowhere
   workspace.yaml             one gRPC server per tenant, for webserver and daemon
   logs/                      one file per process of the workspace
   surveys/                   what each tenant's code defines, as the workspace may know it
@@ -207,6 +208,10 @@ class Home:
     @property
     def workspace_file(self) -> Path:
         return self.root / "workspace.yaml"
+
+    @property
+    def relay_listener(self) -> Path:
+        return self.root / "relay.json"
 
     @property
     def logs(self) -> Path:

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_LISTENER, RELAY_SOCK
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.workspace.registry import Registry
+from ntro_dagster.workspace.relay_counts import NOBODY, RelayCounts
 from ntro_dagster.workspace.relay_listener import Listener, ListenerSettings, RelayListenerError
 from ntro_dagster.workspace.relay_protocol import RelayProtocol, configuration
 
 STATEMENT_MS = 8_000
 SWITCH_S = 0.0005
 """How long one thread may keep the interpreter while others wait: the longest body takes many times as long to look at."""
+COUNT_EVERY_S = 3.0
 FORGET_EVERY_S = 3600.0
 _FORGET = text("DELETE FROM relay.writes WHERE done_at < now() - interval '2 days'")
 """No client tries for longer than minutes."""
@@ -128,6 +131,19 @@ class RelayServer:
         with self._engine.connect() as connection:
             connection.execute(_FORGET)
 
+    async def count(self) -> None:
+        """Have what was refused be seen (`relay_counts`)."""
+        counts = RelayCounts(self._engine)
+        while True:
+            refused, dropped = Counter(self._relay.refused), Counter(self._relay.dropped)
+            if self.listener is not None and self.listener.unknown:
+                refused[NOBODY, "NO_KEY"] = self.listener.unknown
+            try:
+                await asyncio.to_thread(counts.write, refused, dropped)
+            except SQLAlchemyError:
+                logger.warning("counts wait: the database does not answer")
+            await asyncio.sleep(COUNT_EVERY_S)
+
     async def close(self) -> None:
         for server, _ in self._servers.values():
             server.close()
@@ -183,9 +199,10 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path, listener: Pa
     loop.add_signal_handler(signal.SIGHUP, again)
     await server.open_sockets()
     await listen()
-    forgetting = loop.create_task(server.forget())
+    always = [loop.create_task(server.forget()), loop.create_task(server.count())]
     await stop.wait()
-    forgetting.cancel()
+    for task in always:
+        task.cancel()
     await server.close()
 
 

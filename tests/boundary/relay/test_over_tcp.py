@@ -1,4 +1,4 @@
-"""The relay over TLS, with a key: nobody without one, nobody with another's, and everything that goes by the socket goes here too."""
+"""The relay over TLS, with a key: nobody without one, nobody with another's, and what goes by the socket goes here too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -354,10 +354,8 @@ def test_a_crowd_of_strangers_keeps_nobody_out(there: There, acme: str) -> None:
 @contextmanager
 def _ending() -> Iterator[None]:
     """A connection that ends may do so with a reset."""
-    try:
+    with suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
         yield
-    except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
-        pass
 
 
 # -- where it listens
