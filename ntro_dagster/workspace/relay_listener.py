@@ -140,10 +140,13 @@ class Listener:
                 await asyncio.sleep(PAUSE_S)  # too many files, most likely
                 continue
             if len(self._strangers) >= STRANGERS:
-                next(iter(self._strangers)).cancel()
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]  # at once: many may come before it has ended
+                oldest.cancel()
             task = self._loop.create_task(self._meet(accepted, context))
             self._strangers[task] = None
             task.add_done_callback(lambda done: self._strangers.pop(done, None))
+            await asyncio.sleep(0)  # a task that has not begun could not close what it was given
 
     async def _meet(self, accepted: socket.socket, context: ssl.SSLContext) -> None:
         """Until it has said who it is, or for as long as it may take for that."""

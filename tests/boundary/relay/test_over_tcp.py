@@ -344,7 +344,9 @@ def test_headers_have_a_deadline_on_later_requests_too(there: There, acme: str, 
     wire.close()
 
 
-def test_headers_without_end_are_not_kept(there: There) -> None:
+def test_headers_without_end_are_not_kept(there: There, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (relay_listener, relay_protocol):
+        monkeypatch.setattr(module, "HEADERS_S", 900.0)
     with there.raw() as raw, _ending():
         raw.sendall(b"POST /v1/get_runs HTTP/1.1\r\nX: " + b"x" * 2**16)
         assert raw.recv(1) == b""
