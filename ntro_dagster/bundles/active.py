@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -36,15 +36,17 @@ class ActiveSet:
     """Attributes:
     bundles: the runbooks, by slug.
     schedules: what is scheduled of them, as `orchestration.schedules` reads it.
+    pinned: other versions, for the entities that are bound to them.
     """
 
     bundles: tuple[Bundle, ...] = ()
     schedules: tuple[dict[str, Any], ...] = ()
+    pinned: tuple[Bundle, ...] = ()
 
     @property
     def code(self) -> str:
-        """Names the whole of the code: this release and every active version."""
-        named = [installed("ntro-dagster"), *sorted((str(b.slug), str(b.version)) for b in self.bundles)]
+        """Names the whole of the code: this release and every version at work."""
+        named = [installed("ntro-dagster"), *sorted((str(b.slug), str(b.version)) for b in (*self.bundles, *self.pinned))]
         return "s_" + hashlib.sha256(json.dumps(named).encode()).hexdigest()[:12]
 
     @property
@@ -53,20 +55,32 @@ class ActiveSet:
         return f"{self.code} {json.dumps(list(self.schedules), sort_keys=True)}"
 
     def to_json(self) -> str:
-        runbooks = [{"slug": b.slug, "version": b.version, "root": str(b.root)} for b in self.bundles]
-        return json.dumps({"runbooks": runbooks, "schedules": list(self.schedules)}, indent=2, sort_keys=True) + "\n"
+        written = {
+            "runbooks": [_written(bundle) for bundle in self.bundles],
+            "pinned": [_written(bundle) for bundle in self.pinned],
+            "schedules": list(self.schedules),
+        }
+        return json.dumps(written, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> ActiveSet:
         """What `to_json` wrote; nothing, where there is no file yet. Raises `ActiveSetError`."""
         try:
             known = json.loads(path.read_text())
-            bundles = (Bundle(each["slug"], Path(each["root"]), each["version"]) for each in known["runbooks"])
-            return cls(tuple(sorted(bundles, key=lambda bundle: str(bundle.slug))), tuple(known.get("schedules", ())))
+            return cls(_read(known["runbooks"]), tuple(known.get("schedules", ())), _read(known.get("pinned", ())))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, KeyError, TypeError):
             raise ActiveSetError(path=path) from None
+
+
+def _written(bundle: Bundle) -> dict[str, str | None]:
+    return {"slug": bundle.slug, "version": bundle.version, "root": str(bundle.root)}
+
+
+def _read(known: Iterable[dict[str, str]]) -> tuple[Bundle, ...]:
+    bundles = [Bundle(each["slug"], Path(each["root"]), each["version"]) for each in known]
+    return tuple(sorted(bundles, key=lambda bundle: (str(bundle.slug), str(bundle.version))))
 
 
 def active_set() -> ActiveSet:

@@ -36,6 +36,7 @@ def _known() -> Iterator[tuple[Runbooks, Deployments]]:
 def register(app: typer.Typer) -> None:
     """Adds the commands to `ntro workflow`."""
     commands: dict[str, Callable[..., None]] = {
+        "create": create,
         "push": push,
         "deploy": deploy,
         "rollback": rollback,
@@ -47,6 +48,29 @@ def register(app: typer.Typer) -> None:
     }
     for name, function in commands.items():
         command(app, name)(function)
+
+
+def create(
+    *,
+    path: Annotated[Path, typer.Option("--path", metavar="DIR", help="The runbook's folder, or a ZIP archive of one.")],
+    tenant: TenantOption,
+    entity: Annotated[str, typer.Option("--entity", "-e", help="The entity's slug.")],
+    schedule: Annotated[str | None, typer.Option("--schedule", metavar="CRON", help="Five fields; without, none.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", metavar="TZ", help="IANA name of where CRON is the time.")] = "UTC",
+    pin: Annotated[bool, typer.Option("--pin", help="Always this version, whatever is deployed later.")] = False,
+) -> None:
+    """Push, deploy and bind in one: from now on the tenant runs the folder's content for the entity."""
+    from ntro_dagster.boundary.schedules import schedule as written  # noqa: PLC0415
+    from ntro_dagster.cli.bindings import told  # noqa: PLC0415
+    from ntro_dagster.host.bindings import bind  # noqa: PLC0415
+    from ntro_dagster.workspace.workflows import Binding  # noqa: PLC0415
+
+    when = written(schedule, timezone) if schedule else None
+    with _known() as (runbooks, known):
+        known.registry.entity(tenant, entity)  # before anything is changed
+        version, _ = runbooks.push(path)
+        runbooks.deploy(version.slug, tenant, version.version)
+    told(bind(installation(), Binding(tenant, version.slug, entity, when, pinned=version.version if pin else None)))
 
 
 def push(folder: FolderArgument) -> None:

@@ -13,14 +13,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from ntro_dagster.boundary.schedules import check_offset
-from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.host.deployments import NotDeployedError, Runbooks
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
-from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.ingest.submission import EntityClosedError
 from ntro_dagster.tenant.workflows import TenantWorkflow, stop_workflow, tell_workflows
-from ntro_dagster.workspace.deployments import Deployments
+from ntro_dagster.workspace.deployments import Deployments, State
 from ntro_dagster.workspace.registry import Status
 from ntro_dagster.workspace.workflows import Binding, Workflow, WorkflowNotFoundError, Workflows
 
@@ -44,11 +42,10 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
 
 
 def _check_deployed(known: Deployments, binding: Binding) -> None:
-    """Raises `NotDeployedError`; `VersionNotFoundError` where the pinned version was never pushed."""
-    if binding.runbook not in known.active(binding.tenant):
+    """Raises `NotDeployedError`: also where the pinned version never ran for this tenant, whose tables it may not fit."""
+    ran = {each.version for each in known.history(binding.tenant, binding.runbook) if each.state == State.DONE}
+    if binding.runbook not in known.active(binding.tenant) or binding.pinned not in {None, *ran}:
         raise NotDeployedError(slug=binding.runbook, tenant=binding.tenant)
-    if binding.pinned is not None:
-        known.version(binding.runbook, binding.pinned)
 
 
 def reconcile(installation: Installation, tenant: str) -> None:
@@ -100,9 +97,7 @@ def tell_tenant(installation: Installation, workflows: Workflows, tenant: str) -
         return [_row(each) for each in workflows.open(tenant=tenant)]
 
     tell_workflows(credential(installation.home, tenant, Role.OWNER), read, at=datetime.now(UTC))
-    wanted = scheduled(workflows.open(tenant=tenant))
-    if ActiveSet.read(installation.home.tenant(tenant).active).schedules != wanted:
-        Runbooks(installation).settle(tenant)
+    Runbooks(installation).settle(tenant)
 
 
 def _row(workflow: Workflow) -> TenantWorkflow:

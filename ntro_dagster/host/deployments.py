@@ -184,6 +184,7 @@ class Runbooks:
                     read_folder(root) if root else None,
                     root / "migrations" if root else None,
                     [kind for kind in answer.types if kind.owner_runbook == slug],
+                    [kind for kind in answer.pinned if kind.owner_runbook == slug],
                     answer.reads.get(slug, {}),
                 ),
             )
@@ -220,15 +221,22 @@ class Runbooks:
         self._follow(home, self._active(known, home, active))
 
     def _active(self, known: Deployments, home: TenantHome, versions: dict[str, str]) -> ActiveSet:
-        """These versions, unpacked in the tenant's directory, each exactly what was pushed."""
-        bundles = []
-        for slug, version in sorted(versions.items()):
-            root = home.bundles / slug / version
-            unpack(self._archive(slug, version), root)
-            pushed = known.version(slug, version)
-            verify(root, pushed.digest)
-            bundles.append(Bundle(slug, root, version))
-        return ActiveSet(tuple(bundles), scheduled(Workflows(known.registry).open(tenant=home.slug)))
+        """These versions and those that entities are pinned to, unpacked in the tenant's directory."""
+        workflows = Workflows(known.registry).open(tenant=home.slug)
+        pins = {(each.binding.runbook, each.binding.pinned) for each in workflows if each.binding.pinned}
+        pinned = sorted((slug, version) for slug, version in pins if versions.get(slug) not in {None, version})
+        return ActiveSet(
+            tuple(self._unpacked(known, home, slug, version) for slug, version in sorted(versions.items())),
+            scheduled(workflows),
+            tuple(self._unpacked(known, home, slug, version) for slug, version in pinned),
+        )
+
+    def _unpacked(self, known: Deployments, home: TenantHome, slug: str, version: str) -> Bundle:
+        """Exactly what was pushed. Raises: `ArchiveDamagedError`, `BundleRefusedError`."""
+        root = home.bundles / slug / version
+        unpack(self._archive(slug, version), root)
+        verify(root, known.version(slug, version).digest)
+        return Bundle(slug, root, version)
 
     def _follow(self, home: TenantHome, active: ActiveSet, answer: Answer | None = None) -> None:
         """The survey first: what the workspace does not know of yet it would refuse to hear."""

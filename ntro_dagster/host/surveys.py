@@ -20,7 +20,7 @@ from pathlib import Path
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
-from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles import Bundle, platform_bundle
 from ntro_dagster.bundles.active import ACTIVE, ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import Home, TenantHome, write_private
@@ -51,11 +51,13 @@ class Answer:
 
     Attributes:
         survey: what the workspace may know.
-        types: the runbooks' row types; `reads`: by runbook and table, the sources of the documents it is filled from.
+        types: the active runbooks' row types; `pinned`: those of other versions that entities are bound to.
+        reads: by runbook and table, the sources of the documents it is filled from.
     """
 
     survey: Survey
     types: tuple[TypeDescription, ...]
+    pinned: tuple[TypeDescription, ...]
     reads: Mapping[str, Mapping[str, Sequence[str]]]
 
 
@@ -116,10 +118,10 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
             said = json.loads(ran.stdout)
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
             made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
-            types = tuple(map(TypeDescription.from_json, said["types"]))
+            types, pinned = (tuple(map(TypeDescription.from_json, said[name])) for name in ("types", "pinned"))
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SurveyFailedError(tenant=tenant.slug, log=log) from None
-    return Answer(made, types, said["reads"])
+    return Answer(made, types, pinned, said["reads"])
 
 
 def _show(home: Home, active: ActiveSet, where: Path) -> Path:
@@ -127,12 +129,14 @@ def _show(home: Home, active: ActiveSet, where: Path) -> Path:
     if home.users is None:
         write_private(where / "runbooks.json", active.to_json())
         return where / "runbooks.json"
-    copies = []
-    for bundle in active.bundles:
+
+    def copied(bundle: Bundle) -> Bundle:
         root = where / str(bundle.slug) / str(bundle.version)
         shutil.copytree(bundle.root, root)
-        copies.append(replace(bundle, root=root))
-    (where / "runbooks.json").write_text(replace(active, bundles=tuple(copies)).to_json())
+        return replace(bundle, root=root)
+
+    bundles, pinned = (tuple(map(copied, several)) for several in (active.bundles, active.pinned))
+    (where / "runbooks.json").write_text(replace(active, bundles=bundles, pinned=pinned).to_json())
     for path in [where, *where.rglob("*")]:
         os.chown(path, home.users.surveyor, home.users.surveyor)
     return where / "runbooks.json"

@@ -46,6 +46,15 @@ class RecordsLostError(NtroError):
     mend = "the runbook must yield one payload for every record, with `source_ref=record.ref`; nothing was staged"
 
 
+class AssetMissingError(NtroError):
+    """Values: `name`, `version`."""
+
+    code = "ASSET_MISSING"
+    summary = "the version that the entity is pinned to has no such asset"
+    detail = "version {version} does not fill {name}"
+    mend = "unbind the entity, and bind it without --pin"
+
+
 @dataclass(frozen=True, slots=True)
 class SubledgerAsset:
     """An author's function, and the subledger it fills: `name` as the author calls it."""
@@ -174,8 +183,19 @@ def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
     return rows
 
 
+def _pinned(ledger: SubledgerAsset, bundle: Bundle | None) -> SubledgerAsset:
+    """The same asset in the version that the entity is bound to. Raises `AssetMissingError`."""
+    if bundle is None or ledger.bundle == bundle:
+        return ledger
+    for found in vars(bundle.load("assets")).values():
+        if isinstance(found, SubledgerAsset) and found.name == ledger.name:
+            return found
+    raise AssetMissingError(name=ledger.name, version=bundle.version)
+
+
 async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult[None]:
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
+    ledger = _pinned(ledger, run.bundle)
     running.set(ledger.bundle)
     run = replace(run, subledger=ledger.table)
     handle = run.handle(ledger.kind)

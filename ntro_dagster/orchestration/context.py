@@ -6,15 +6,15 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from dagster import AssetExecutionContext, MultiPartitionKey
 
-from ntro_dagster.boundary.names import VERSION_TAG
+from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.active import loaded_set
-from ntro_dagster.errors import NtroError
+from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
@@ -42,6 +42,7 @@ class RunbookContext:
         period: `YYYY-MM`.
         run_id: the Dagster run's id, written on every row that the run touches.
         subledger: the one that this step fills; None where it fills none.
+        bundle: the runbook's, in the version that this entity runs; None in a run of the platform's own job.
     """
 
     salt_variable: ClassVar[str] = "NTRO_SALT"
@@ -53,6 +54,7 @@ class RunbookContext:
     database: TenantDatabase
     reader: TenantDatabase
     subledger: str | None = None
+    bundle: Bundle | None = None
     _documents: dict[str, tuple[UUID, ...]] = field(default_factory=dict)
 
     @property
@@ -103,6 +105,15 @@ async def runbook_context(context: AssetExecutionContext) -> AsyncIterator[Runbo
         yield RunbookContext(tenant, EntityRef(**row), period, UUID(context.run_id), database, reader)
 
 
+class PinnedVersionMissingError(TransientError):
+    """Values: `version`."""
+
+    code = "PINNED_VERSION_MISSING"
+    summary = "the version that the entity is pinned to is not loaded yet"
+    detail = "the entity is pinned to {version}, which this process has not loaded"
+    mend = "`ntro up` completes a binding that was interrupted; the run is tried again by itself"
+
+
 class UnknownPartitionEntityError(NtroError):
     code = "ENTITY_UNKNOWN"
     summary = "the partition's entity is not in the tenant's database"
@@ -115,18 +126,36 @@ _BEGUN = """
     VALUES (%(run)s, %(entity)s, %(period)s, %(code)s, %(runbook)s, %(version)s) ON CONFLICT DO NOTHING"""
 
 
-def _code(context: AssetExecutionContext, run: RunbookContext) -> dict[str, Any]:
-    """By which code the run is carried out: a runbook's version, where the job is a runbook's, within the set of all."""
-    version = context.run.tags.get(VERSION_TAG, "")
-    of_runbook = version.startswith("v_")
-    return {
-        "run": run.run_id,
-        "entity": run.entity.id,
-        "period": run.period,
-        "code": loaded_set().code,
-        "runbook": context.job_name.replace("_", "-") if of_runbook else None,
-        "version": version if of_runbook else None,
-    }
+async def _begun(context: AssetExecutionContext, run: RunbookContext) -> RunbookContext:
+    """Notes by which code the run is carried out: a version, where the job is a runbook's, within the set of all.
+
+    Raises: `PinnedVersionMissingError`.
+    """
+    loaded = loaded_set()
+    own = next((bundle for bundle in loaded.bundles if bundle.identifier == context.job_name), None)
+    if own is not None:
+        pinned = await run.database.fetch_one(_PINNED, {"runbook": own.slug, "entity": run.entity.id})
+        version = pinned["pinned"] if pinned else own.version
+        own = next((b for b in (own, *loaded.pinned) if (b.slug, b.version) == (own.slug, version)), None)
+        if own is None:
+            raise PinnedVersionMissingError(version=version)
+    await run.database.execute(
+        _BEGUN,
+        {
+            "run": run.run_id,
+            "entity": run.entity.id,
+            "period": run.period,
+            "code": loaded.code,
+            "runbook": own.slug if own else None,
+            "version": own.version if own else None,
+        },
+    )
+    return replace(run, bundle=own)
+
+
+_PINNED = """
+    SELECT pinned FROM system.workflows
+     WHERE runbook = %(runbook)s AND entity_id = %(entity)s AND closed_at IS NULL AND pinned IS NOT NULL"""
 
 
 def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext], Coroutine[Any, Any, T]]) -> T:
@@ -134,8 +163,7 @@ def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext]
 
     async def run() -> T:
         async with runbook_context(context) as opened:
-            await opened.database.execute(_BEGUN, _code(context, opened))
-            return await step(opened)
+            return await step(await _begun(context, opened))
 
     partition = context.partition_key if context.has_partition_key else None
     with at_the_wall(Place(context.run_id, context.get_step_execution_context().step.key, partition)):

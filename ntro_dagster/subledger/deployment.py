@@ -51,17 +51,10 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
 
     Raises: `TableDriftError`, `ProposalMissingError`.
     """
+    compare(connection, kinds, surplus=surplus)
     for kind in kinds:
         if kind.lifecycle.posted and not kind.proposes:
             raise ProposalMissingError(name=kind.table, posted=kind.lifecycle.posted)
-        found = columns_of(connection, SCHEMA, kind.table)
-        if surplus:
-            optional = optional_columns(connection, SCHEMA, kind.table)
-            found = {name: logical for name, logical in found.items() if name in kind.columns or name not in optional}
-        if kind.columns != found:
-            raise TableDriftError(
-                name=kind.table, only_type=_written(kind.columns, found), only_table=_written(found, kind.columns)
-            )
         connection.execute(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
         )
@@ -70,6 +63,19 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
                ON CONFLICT (table_name) DO UPDATE SET description = EXCLUDED.description, active = TRUE""",
             [kind.name, kind.owner_runbook, kind.table, Jsonb(kind.as_json())],
         )
+
+
+def compare(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool) -> None:
+    """Each type with its table. Args: as `attach`. Raises: `TableDriftError`."""
+    for kind in kinds:
+        found = columns_of(connection, SCHEMA, kind.table)
+        if surplus:
+            optional = optional_columns(connection, SCHEMA, kind.table)
+            found = {name: logical for name, logical in found.items() if name in kind.columns or name not in optional}
+        if kind.columns != found:
+            raise TableDriftError(
+                name=kind.table, only_type=_written(kind.columns, found), only_table=_written(found, kind.columns)
+            )
 
 
 def _written(columns: Mapping[str, str], other: Mapping[str, str]) -> str:

@@ -6,6 +6,8 @@ from ntro_dagster.subledger.registry import load_types
 
 active = active_set()
 work_with(active)
-load_types(*with_platform(active.bundles))
+load_types(*with_platform([*active.bundles, *active.pinned]))
+for pinned in active.pinned:
+    pinned.load("assets")
 
 defs = tenant_definitions(active)

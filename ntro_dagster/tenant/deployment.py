@@ -15,7 +15,7 @@ from ntro_dagster.bundles import Bundle, frontmatter
 from ntro_dagster.bundles.archive import Manifest
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.migrations import hold_migrations, lacking, migrate_within
-from ntro_dagster.subledger.deployment import attach, deploy
+from ntro_dagster.subledger.deployment import attach, compare, deploy
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
 from ntro_dagster.tenant.entities import drop_views, refresh_views
@@ -49,6 +49,7 @@ class Change:
         version: id; None where the runbook is withdrawn.
         migrations: the version's folder of them.
         types: the row types of the version, and `reads`: the sources of documents for each table that it fills.
+        pinned: the row types of other versions of it that go on working: they must still fit.
     """
 
     id: UUID
@@ -58,6 +59,7 @@ class Change:
     manifest: Manifest | None = None
     migrations: Path | None = None
     types: Sequence[TypeDescription] = ()
+    pinned: Sequence[TypeDescription] = ()
     reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
     by: str = "operator"
 
@@ -101,6 +103,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
                 drop_views(connection, change.slug.replace("-", "_") + "__")
             applied = migrate_within(connection, change.slug, change.migrations)
             attach(connection, change.types, surplus=True)
+            compare(connection, change.pinned, surplus=True)
             connection.execute(
                 "INSERT INTO system.runbook_versions (slug, version, label, manifest) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,14 @@ def survey(module: str, active: ActiveSet) -> dict[str, Any]:
             job.name: json.loads(serialize_value(JobDataSnap.from_job_def(job, include_parent_snapshot=True)))
             for job in repository.get_all_jobs()
         },
-        "types": [TypeDescription.of(kind).as_json() for kind in subledger_types(*active.bundles)] if active.bundles else [],
+        "types": _types(active.bundles),
+        "pinned": _types(active.pinned),
         "reads": {str(bundle.slug): _reads(bundle) for bundle in active.bundles},
     }
+
+
+def _types(bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+    return [TypeDescription.of(kind).as_json() for kind in subledger_types(*bundles)] if bundles else []
 
 
 def _reads(bundle: Bundle) -> dict[str, list[str]]:
@@ -59,8 +65,9 @@ def main() -> None:
     package, platform = Path(ntro_dagster.__file__).parent, platform_bundle().root
     active = active_set()
     its_own = [Path(os.environ[ACTIVE]).parent] if ACTIVE in os.environ else []
+    bundles = (*active.bundles, *active.pinned)
     seclude(
-        [package, platform / "subledgers", platform / "migrations", *(b.root for b in active.bundles), *its_own, *chosen],
+        [package, platform / "subledgers", platform / "migrations", *(b.root for b in bundles), *its_own, *chosen],
         listed=[] if its_own else [platform / "runbooks"],
     )
     with redirect_stdout(sys.stderr):
