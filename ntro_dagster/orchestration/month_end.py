@@ -9,6 +9,7 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 from ntro_dagster.boundary.names import TENANT_TAG
 from ntro_dagster.bundles import Bundle, RunbookInvalidError
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook, runbook_definitions
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.values import RefusesValues
@@ -27,7 +28,8 @@ def tenant_definitions(*bundles: Bundle) -> Definitions:
     runbooks = [read_runbook(bundle) for bundle in bundles]
     _check_each_has_one_author(runbooks)
     filled = {ledger.name for runbook in runbooks for ledger in runbook.ledgers}
-    return Definitions.merge(month_end_definitions(filled), *(runbook_definitions(runbook) for runbook in runbooks))
+    rules = [rule for runbook in runbooks for rule in runbook.rules]
+    return Definitions.merge(month_end_definitions(filled, rules), *(runbook_definitions(runbook) for runbook in runbooks))
 
 
 def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
@@ -40,8 +42,8 @@ def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
             author[ledger.name] = runbook.head.slug
 
 
-def month_end_definitions(filled: set[str]) -> Definitions:
-    """Args: `filled`: subledgers whose asset a runbook brings."""
+def month_end_definitions(filled: set[str], rules: Sequence[DueRule] = ()) -> Definitions:
+    """Args: `filled`: subledgers whose asset a runbook brings; `rules`: steps that time takes, of all runbooks."""
     names = [kind.name for kind in subledger_types()]
     job = define_asset_job(
         JOB,
@@ -57,12 +59,14 @@ def month_end_definitions(filled: set[str]) -> Definitions:
             assets.documents_spec(),
             assets.records_asset(),
             *(assets.ledger_spec(name) for name in names if name not in filled),
-            *(assets.decisions_asset(kind) for kind in subledger_types()),
+            *(assets.decisions_asset(kind, rules) for kind in subledger_types()),
             assets.journals_asset(subledger_types()),
             assets.trial_balance_asset(),
         ],
         jobs=[job],
-        sensors=[sensor(job, work, names) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)],
+        sensors=[
+            sensor(job, work, names, rules if work is Work.REVIEW else ()) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)
+        ],
         resources={"io_manager": RefusesValues()},
         executor=in_process_executor,
     )

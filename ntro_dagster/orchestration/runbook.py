@@ -11,6 +11,7 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 from ntro_dagster.boundary.names import TENANT_TAG
 from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.due import DueRule, rules_of
 from ntro_dagster.orchestration.schedules import monthly_schedule
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
@@ -26,6 +27,7 @@ class Runbook:
 
     head: Frontmatter
     ledgers: Sequence[assets.SubledgerAsset]
+    rules: Sequence[DueRule] = ()
 
 
 def read_runbook(bundle: Bundle) -> Runbook:
@@ -43,7 +45,7 @@ def read_runbook(bundle: Bundle) -> Runbook:
     for why, holds in complaints.items():
         if holds:
             raise RunbookInvalidError(slug=bundle.slug, why=why)
-    return Runbook(head, ledgers)
+    return Runbook(head, ledgers, rules_of(module, head.slug) if module else ())
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:

@@ -63,7 +63,9 @@ def _attach(connection: psycopg.Connection, kind: SubledgerType) -> None:
     if declared != found:
         raise TableDriftError(name=kind.name, only_type=_written(declared, found), only_table=_written(found, declared))
     lost = connection.execute(
-        sql.SQL("SELECT DISTINCT status FROM {} WHERE status <> ALL(%s) ORDER BY status").format(sql.Identifier(SCHEMA, kind.name)),
+        sql.SQL("SELECT DISTINCT status FROM {} WHERE status <> ALL(%s) ORDER BY status").format(
+            sql.Identifier(SCHEMA, kind.name)
+        ),
         [list(lifecycle.statuses)],
     ).fetchall()
     if lost:

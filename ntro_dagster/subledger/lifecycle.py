@@ -1,7 +1,7 @@
 """What a status enum says beside its names: where a row may go, who may send it there, and what each status means.
 
-Four kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `accept` (the row
-is right, as it is or with new values), `edit` (new values, same status: on no edge) and whatever else, which only moves rows.
+Three kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `accept` (the
+row is right, as it is or with new values) and `edit` (new values, same status: on no edge). All others only move rows.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
 from ntro_dagster.subledger.staging import findings_of
 
+
 class FieldNotEditableError(UsageError):
     code = "FIELD_NOT_EDITABLE"
     summary = "that field is not for people to edit"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ntro_dagster.subledger.period import Period
 from ntro_dagster.subledger.lifecycle import Lifecycle, LifecycleInvalidError
+from ntro_dagster.subledger.period import Period
 from ntro_dagster.subledger.status import StatusEnum, SubledgerStatus
 
 

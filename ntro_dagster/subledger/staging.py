@@ -1,8 +1,9 @@
 """Payloads become rows: validated, loaded in bulk, never lost.
 
 A payload that satisfies its type becomes a PENDING row. One that does not, or that came with findings, becomes a
-NEEDS_ATTENTION row with the findings and the raw payload. A type with statuses of its own has its own two for that. Staging the same source again updates rows that only machines
-have touched, and leaves every row alone that a person has edited or decided upon.
+NEEDS_ATTENTION row with the findings and the raw payload. (A type with statuses of its own has two of its own for that.)
+Staging the same source again updates rows that only machines have touched, and leaves every row alone that a person has
+edited or decided upon.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Stager:
         self._partition: dict[str, Any] = {"entity_id": entity_id, "period": period, "task_id": task_id}
         self._id = row_ids(entity_id, period, kind.name)
         self._content = kind.model.content_fields()
+        self._status: Any = kind.model.model_fields["status"].annotation
         self._lifecycle = kind.model.lifecycle
         self._in_doubt, self._clean = self._lifecycle.in_doubt, self._lifecycle.clean
         self._known = frozenset(self._content)
@@ -219,7 +221,7 @@ class Stager:
             findings.extend(finding for finding in found if finding["field"] not in known)
             if not kept:  # not even an empty row satisfies the type: it is kept all the same
                 return self._kind.model.model_construct(
-                    **self._partition, id=self._id(reference), source_ref=reference, status=self._in_doubt
+                    **self._partition, id=self._id(reference), source_ref=reference, status=self._status(self._in_doubt)
                 )
             broken = {finding["field"] for finding in found} & kept.keys()
             for name in broken or set(kept):

@@ -17,6 +17,7 @@ from typing import Any
 
 import ntro_dagster
 from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.subledger.registry import subledger_types
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 from ntro_dagster.tenant.seclusion import seclude
 
@@ -29,6 +30,7 @@ def survey(module: str) -> dict[str, Any]:
     repository = importlib.import_module(module).defs.get_repository_def()
     repository.load_all_definitions()
     return {
+        "statuses": sorted({status for kind in subledger_types() for status in kind.model.lifecycle.statuses}),
         "repository": json.loads(serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))),
         "jobs": {
             job.name: json.loads(serialize_value(JobDataSnap.from_job_def(job, include_parent_snapshot=True)))

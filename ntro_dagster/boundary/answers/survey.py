@@ -14,10 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 
-FORMAT = 2
+FORMAT = 3
 
 
 class DefinitionNotDeployedError(NtroError):
@@ -35,6 +36,7 @@ class Survey:
         module, attribute: where the definitions are; `executable`: the Python that imports them.
         repository, jobs: Dagster's snapshots, in the form in which they travel.
         names: every name of code in them.
+        statuses: every status that a row type of the tenant's has.
     """
 
     tenant: str
@@ -45,6 +47,7 @@ class Survey:
     repository: dict[str, Any]
     jobs: dict[str, dict[str, Any]]
     names: frozenset[str]
+    statuses: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, tenant: str, source: str, said: dict[str, Any], *, module: str, executable: str) -> Survey:
@@ -63,6 +66,7 @@ class Survey:
             repository.content,
             {name: job.content for name, job in jobs.items()},
             repository.names.union(*(job.names for job in jobs.values())),
+            frozenset(word for status in said.get("statuses", ()) if (word := words.status(status))),
         )
         return replace(made, repository=made.identified(repository.content))
 
@@ -90,6 +94,7 @@ class Survey:
                 "repository": self.repository,
                 "jobs": self.jobs,
                 "names": sorted(self.names),
+                "statuses": sorted(self.statuses),
             },
             sort_keys=True,
         )
@@ -100,7 +105,7 @@ class Survey:
         known = json.loads(text)
         if known.pop("format", None) != FORMAT:
             raise DefinitionNotDeployedError
-        return cls(**{**known, "names": frozenset(known["names"])})
+        return cls(**{**known, "names": frozenset(known["names"]), "statuses": frozenset(known["statuses"])})
 
 
 def survey_file(directory: Path, tenant: str) -> Path:
@@ -132,3 +137,11 @@ def known_names(tenant: str, directory: Path | None = None) -> frozenset[str]:
     Raises: `DefinitionNotDeployedError`.
     """
     return survey_of(tenant, directory).names
+
+
+def known_statuses(tenant: str) -> frozenset[str]:
+    """The statuses that may be counted for this tenant beside the platform's own; none where there is no survey."""
+    try:
+        return survey_of(tenant).statuses
+    except DefinitionNotDeployedError:
+        return frozenset()
