@@ -1,11 +1,4 @@
--- Status enums of a type's own. What the types of this tenant declare is known to the database: which statuses are open, and
--- which kinds of signals there are.
-
-CREATE TABLE system.subledgers (
-    name           TEXT PRIMARY KEY,
-    lifecycle      JSONB NOT NULL,
-    open_statuses  TEXT[] NOT NULL
-);
+-- Status enums of a type's own: the kinds of signals that people may file are those that the types of this tenant declare.
 
 -- Kinds are never taken away: signals of them are kept. That a kind leads nowhere any more is for the edges to say.
 CREATE TABLE system.signal_kinds (
@@ -13,7 +6,7 @@ CREATE TABLE system.signal_kinds (
     kind       TEXT NOT NULL CHECK (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
     PRIMARY KEY (subledger, kind)
 );
-GRANT SELECT ON system.subledgers, system.signal_kinds TO ntro_app, ntro_desk, ntro_auditor;
+GRANT SELECT ON system.signal_kinds TO ntro_app, ntro_desk, ntro_auditor;
 
 INSERT INTO system.signal_kinds SELECT DISTINCT subledger, kind FROM system.signals;
 ALTER TABLE system.signals DROP CONSTRAINT signals_kind_check;
@@ -187,8 +180,8 @@ BEGIN
                    'EXECUTE FUNCTION system.refuse_statement(%L)', tab, 'ROWS_ARE_KEPT');
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (entity_id, period, status)', name || '_partition_idx', tab);
     IF posted IS NOT NULL THEN
-        IF EXISTS (SELECT FROM system.subledgers s WHERE s.name = attach_subledger.name
-                   AND s.lifecycle -> 'edges' <> attach_subledger.lifecycle -> 'edges') THEN
+        IF EXISTS (SELECT FROM system.subledger_types s WHERE s.table_name = attach_subledger.name
+                   AND s.description -> 'lifecycle' -> 'edges' <> lifecycle -> 'edges') THEN
             EXECUTE format('DROP INDEX IF EXISTS ledgers.%I', name || '_postable_idx');
         END IF;
         EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (entity_id, period) WHERE status = %L', name || '_postable_idx', tab,
@@ -197,10 +190,6 @@ BEGIN
         EXECUTE format('DROP TRIGGER IF EXISTS b_unposted ON %s', tab);
         EXECUTE format('DROP TRIGGER IF EXISTS g_posted ON %s', tab);
     END IF;
-    INSERT INTO system.subledgers (name, lifecycle, open_statuses)
-    VALUES (name, lifecycle, ARRAY(SELECT DISTINCT e ->> 'from' FROM jsonb_array_elements(lifecycle -> 'edges') e))
-    ON CONFLICT ON CONSTRAINT subledgers_pkey DO UPDATE
-       SET lifecycle = EXCLUDED.lifecycle, open_statuses = EXCLUDED.open_statuses;
     INSERT INTO system.signal_kinds (subledger, kind)
     SELECT DISTINCT name, e ->> 'signal' FROM jsonb_array_elements(lifecycle -> 'edges') e WHERE e ->> 'signal' IS NOT NULL
     UNION SELECT name, 'edit' WHERE jsonb_array_length(lifecycle -> 'editable') > 0

@@ -80,7 +80,7 @@ async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) 
     Raises: `PostingConflictError`, `AccountUnknownError`; batches before the failing one stay posted.
     """
     posted = Posted()
-    if handle.kind.model.lifecycle.posted is None:
+    if handle.kind.lifecycle.posted is None:
         return posted
     propose = _proposer(handle, currency)
     while rows := await _post_batch(handle, period, propose):
@@ -92,7 +92,7 @@ def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], Journal
     model: Any = handle.kind.model
 
     def propose(row: Any) -> JournalProposal:
-        if handle.kind.name == "journal_proposals":
+        if handle.kind.table == "journal_proposals":
             return model.propose_for_gl(row, currency=currency)  # type: ignore[no-any-return]
         proposal = model.propose_for_gl(row)
         return as_journal(proposal) if isinstance(proposal, BillProposal) else proposal
@@ -102,8 +102,8 @@ def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], Journal
 
 async def _post_batch(handle: SubledgerHandle, period: str, propose: Callable[[Any], JournalProposal]) -> int:
     database = handle.database
-    table = sql.Identifier("ledgers", handle.kind.name)
-    lifecycle = handle.kind.model.lifecycle
+    table = sql.Identifier("ledgers", handle.kind.table)
+    lifecycle = handle.kind.lifecycle
     async with database.transaction(Actor.run(handle.task_id)):
         rows = await database.fetch(
             sql.SQL(

@@ -109,7 +109,8 @@ async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, ent
         found = await database.fetch(
             sql.SQL(
                 "SELECT 1 FROM {} WHERE entity_id = %s AND period = %s "
-                "AND status = ANY((SELECT open_statuses FROM system.subledgers WHERE name = %s)::text[]) LIMIT 1"
+                "AND status IN (SELECT e ->> 'from' FROM system.subledger_types s, "
+                "jsonb_array_elements(s.description -> 'lifecycle' -> 'edges') e WHERE s.table_name = %s) LIMIT 1"
             ).format(sql.Identifier("ledgers", name)),
             [entity_id, period, name],
         )

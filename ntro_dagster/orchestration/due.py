@@ -17,7 +17,7 @@ from uuid import UUID
 from dagster import DagsterInstance
 from psycopg import sql
 
-from ntro_dagster.bundles import RunbookInvalidError
+from ntro_dagster.bundles import Bundle, RunbookInvalidError
 from ntro_dagster.errors import NtroError
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
@@ -56,14 +56,14 @@ class DueRule:
 
     kind: SubledgerType
     rule: StatusRule
-    owner_runbook: str | None
+    bundle: Bundle
 
     @property
     def moves(self) -> sql.Composable:
         """Condition on row `t`. Rows that a person has made content of wait for a person, while content may still change."""
-        tables = {name: _table(subledger_type(name, self.owner_runbook)) for name in _named(self.rule.when)}
+        tables = {name: _table(subledger_type(name, self.bundle.slug, self.bundle.version)) for name in _named(self.rule.when)}
         when = sql.SQL(self.rule.when).format(**tables)
-        untouched = sql.SQL(" AND t.made_by IS NULL" if self.rule.source in self.kind.model.lifecycle.editable else "")
+        untouched = sql.SQL(" AND t.made_by IS NULL" if self.rule.source in self.kind.lifecycle.editable else "")
         return sql.SQL("t.status = {} AND ({}){}").format(sql.Literal(self.rule.source), when, untouched)
 
     @property
@@ -74,31 +74,32 @@ class DueRule:
             "JOIN system.entities e ON e.id = a.entity_id AND e.status = 'ACTIVE' "
             "WHERE a.subledger = {} AND a.last_change > a.closed_change AND EXISTS ("
             "SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND {})"
-        ).format(sql.Literal(self.kind.name), _table(self.kind), self.moves)
+        ).format(sql.Literal(self.kind.table), _table(self.kind), self.moves)
 
 
 def _table(kind: SubledgerType) -> sql.Identifier:
-    return sql.Identifier(SCHEMA, kind.name)
+    return sql.Identifier(SCHEMA, kind.table)
 
 
 def _named(when: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(when) if name}
 
 
-def rules_of(module: ModuleType, slug: str) -> list[DueRule]:
+def rules_of(module: ModuleType, bundle: Bundle) -> list[DueRule]:
     """The `StatusRule`s of a runbook's assets module, in the order they stand there. Raises `RunbookInvalidError`."""
-    return [_bound(rule, slug) for rule in vars(module).values() if isinstance(rule, StatusRule)]
+    return [_bound(rule, bundle) for rule in vars(module).values() if isinstance(rule, StatusRule)]
 
 
-def _bound(rule: StatusRule, slug: str) -> DueRule:
+def _bound(rule: StatusRule, bundle: Bundle) -> DueRule:
+    slug = bundle.slug
     step = f"{rule.subledger}: {rule.source} to {rule.target}"
     try:
-        kind = subledger_type(rule.subledger, slug)
-        due = DueRule(kind, rule, slug)
+        kind = subledger_type(rule.subledger, slug, bundle.version)
+        due = DueRule(kind, rule, bundle)
         due.moves  # noqa: B018 - every table it names is there
     except (SubledgerNotFoundError, ValueError, IndexError, KeyError) as error:
         raise RunbookInvalidError(slug=slug, why=f"the rule for {step} cannot be read ({error})") from None
-    lifecycle = kind.model.lifecycle
+    lifecycle = kind.lifecycle
     if kind.owner_runbook != slug:
         raise RunbookInvalidError(slug=slug, why=f"{step}: only the runbook that owns a type moves its rows")
     if not lifecycle.allows_a_run(rule.source, rule.target) or rule.target == lifecycle.posted:
@@ -122,7 +123,7 @@ async def take_due_steps(handle: SubledgerHandle, rules: Sequence[DueRule], *, p
     A rule sees what the ones before it did.
     """
     moved = 0
-    for due in (each for each in rules if each.kind == handle.kind):
+    for due in (each for each in rules if each.kind.table == handle.kind.table):
         async with handle.database.transaction(_actor(handle.task_id, due.rule, day)):
             moved += await handle.database.execute(
                 sql.SQL(

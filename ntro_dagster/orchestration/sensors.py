@@ -34,6 +34,7 @@ from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.subledger.registry import SubledgerType
 
 RUNS_PER_TICK = 50
 
@@ -49,14 +50,14 @@ _LOOK_BACK = 12
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def sensor(job: Job, work: Work, subledgers: Sequence[str], rules: Sequence[DueRule] = ()) -> SensorDefinition:
+def sensor(job: Job, work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule] = ()) -> SensorDefinition:
     """Starts a run for each partition in which `work` waits, over the assets that do it. Args: `rules`: of review."""
 
     name = f"{job.name}_{work}"
 
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall(Place(step=name)):
-            found = asyncio.run(_ask(work, subledgers, rules))
+            found = asyncio.run(_ask(work, kinds, rules))
             requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
         if requests:
             yield from requests
@@ -88,7 +89,8 @@ _WHY = {
 }
 
 
-async def _ask(work: Work, subledgers: Sequence[str], rules: Sequence[DueRule]) -> list[Waiting]:
+async def _ask(work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule]) -> list[Waiting]:
+    subledgers = {kind.table: kind.lifecycle for kind in kinds}
     async with database_from_environment() as database:
         return await waiting(database, work, subledgers, due=[each.question for each in rules], day=datetime.now(UTC).date())
 

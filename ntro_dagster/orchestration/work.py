@@ -5,7 +5,7 @@ Each query reads an index of open work, not the rows that exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -14,7 +14,6 @@ from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.lifecycle import Lifecycle
-from ntro_dagster.subledger.registry import subledger_types
 
 LIMIT = 2_000
 """Partitions per question. Well above what a tick starts, so that partitions whose runs keep failing do not crowd out others."""
@@ -41,14 +40,16 @@ class Waiting:
 async def waiting(
     database: TenantDatabase,
     work: Work,
-    subledgers: Sequence[str],
+    subledgers: Mapping[str, Lifecycle],
     *,
     due: Sequence[sql.Composable] = (),
     day: date | None = None,
 ) -> list[Waiting]:
     """Partitions in which `work` waits, oldest month first.
 
-    Args: `due`: questions for partitions that wait for review because of the `day`.
+    Args:
+        subledgers: tables, and the lifecycle of their rows.
+        due: questions for partitions that wait for review because of the `day`.
     """
     question = _REVIEW.format(sql.SQL(" UNION ALL ").join([_SIGNALS, *due])) if work is Work.REVIEW else None
     rows = await database.fetch(
@@ -84,10 +85,10 @@ _APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} 
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status IN ({}))"
 
 
-def _posting(subledgers: Sequence[str]) -> sql.Composed:
+def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
     approved = [
         _APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name), sql.Literal(lifecycle.approved))
-        for name, lifecycle in _lifecycles(subledgers).items()
+        for name, lifecycle in subledgers.items()
         if lifecycle.approved
     ]
     if not approved:
@@ -99,8 +100,8 @@ def _posting(subledgers: Sequence[str]) -> sql.Composed:
     ).format(sql.SQL(" UNION ALL ").join(approved))
 
 
-def _close(subledgers: Sequence[str]) -> sql.Composed:
-    none_open = [sql.SQL("NOT ") + _has(name, lifecycle.open) for name, lifecycle in _lifecycles(subledgers).items()]
+def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
+    none_open = [sql.SQL("NOT ") + _has(name, lifecycle.open) for name, lifecycle in subledgers.items()]
     nothing_to_stage = sql.SQL(
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
@@ -112,11 +113,7 @@ def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:
     return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), one_of)
 
 
-def _lifecycles(subledgers: Sequence[str]) -> dict[str, Lifecycle]:
-    return {kind.name: kind.model.lifecycle for kind in subledger_types() if kind.name in subledgers}
-
-
-_QUESTIONS: dict[Work, Callable[[Sequence[str]], sql.Composable]] = {
+_QUESTIONS: dict[Work, Callable[[Mapping[str, Lifecycle]], sql.Composable]] = {
     Work.INTAKE: lambda _: _INTAKE,
     Work.POSTING: _posting,
     Work.CLOSE: _close,

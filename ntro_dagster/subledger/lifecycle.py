@@ -7,7 +7,7 @@ row is right, as it is or with new values) and `edit` (new values, same status: 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -124,6 +124,13 @@ class Lifecycle:
         while more := {edge.target for edge in steps if edge.source in reached} - reached:
             reached |= more
         return reached
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Lifecycle:
+        """Reads what `as_json` wrote."""
+        edges = tuple(Edge(edge["from"], edge["to"], edge["signal"], edge["by_machine"]) for edge in known["edges"])
+        loose = tuple(known.get("loose", _LOOSE))
+        return cls(edges, tuple(known["initial"]), tuple(known["editable"]), known["posted"], loose)
 
     def as_json(self) -> dict[str, Any]:
         """The form that `system.attach_subledger` reads."""

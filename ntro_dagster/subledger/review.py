@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
+from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
@@ -72,7 +73,7 @@ class Applied:
 
 async def file_signal(
     desk: TenantDatabase,
-    kind: SubledgerType,
+    kind: SubledgerType | TypeDescription,
     signal: str,
     *,
     filed_by: str,
@@ -95,20 +96,19 @@ async def file_signal(
     Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`,
         `ValuesNotTakenError`, `SignalUnknownError`.
     """
-    lifecycle = kind.model.lifecycle
+    lifecycle = kind.lifecycle
     if signal not in lifecycle.signals:
         raise SignalUnknownError(subledger=kind.name, signal=signal, known=", ".join(lifecycle.signals))
     if signal != "approve" and not (reason and reason.strip()):
         raise ReasonMissingError
     if bool(values) != (signal == "edit") and signal != "accept":
         raise ValuesNotTakenError(signal=signal)
-    editable: Sequence[str] = getattr(kind.model, "editable", kind.model.content_fields())
     for name in values or ():
-        if name not in editable:
-            raise FieldNotEditableError(field=name, editable=", ".join(editable))
+        if name not in kind.editable:
+            raise FieldNotEditableError(field=name, editable=", ".join(kind.editable))
     sources = [source for source in lifecycle.sources(signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
-    table = sql.Identifier("ledgers", kind.name)
+    table = sql.Identifier("ledgers", kind.table)
     if dry_run:
         return [
             Filed(uuid4(), found["entity_id"], found["period"], found["rows"])
@@ -135,8 +135,8 @@ async def file_signal(
                )
                SELECT s.id AS signal_id, entity_id, period, count(*) AS rows FROM chosen JOIN signals s USING (entity_id, period)
                 GROUP BY 1, 2, 3 ORDER BY 3, 2"""
-        ).format(digest=sql.Identifier("ledgers", f"{kind.name}_digest"), table=table, where=where),
-        [*parameters, kind.name, signal, Jsonb(jsonable(values or {})), reason, filed_by],
+        ).format(digest=sql.Identifier("ledgers", f"{kind.table}_digest"), table=table, where=where),
+        [*parameters, kind.table, signal, Jsonb(jsonable(values or {})), reason, filed_by],
     )
     return [Filed(**found) for found in filed]
 
@@ -146,7 +146,7 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
     waiting = await handle.database.fetch(
         "SELECT id, kind, payload, filed_by FROM system.signals "
         "WHERE subledger = %s AND entity_id = %s AND period = %s AND applied_at IS NULL ORDER BY seq",
-        [handle.kind.name, handle.entity_id, period],
+        [handle.kind.table, handle.entity_id, period],
     )
     applied = refused = 0
     for signal in waiting:
@@ -171,8 +171,8 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
 
 def _names(handle: SubledgerHandle) -> dict[str, sql.Composable]:
     return {
-        "table": sql.Identifier("ledgers", handle.kind.name),
-        "digest": sql.Identifier("ledgers", f"{handle.kind.name}_digest"),
+        "table": sql.Identifier("ledgers", handle.kind.table),
+        "digest": sql.Identifier("ledgers", f"{handle.kind.table}_digest"),
     }
 
 
@@ -192,7 +192,7 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
         ).format(names_unknown_account=_names_unknown_account(handle.kind.model), **_names(handle)),
         {
             "entity": handle.entity_id,
-            "sources": handle.kind.model.lifecycle.sources(signal["kind"]),
+            "sources": handle.kind.lifecycle.sources(signal["kind"]),
             "approve": signal["kind"] == "approve",
             "by": signal["filed_by"],
             "still_invalid": list(still_invalid),
@@ -222,7 +222,7 @@ def _names_unknown_account(model: type[Row]) -> sql.Composable:
 
 def _target(handle: SubledgerHandle, signal: Mapping[str, Any]) -> sql.Composable:
     """Where row `t` goes. A status the signal does not lead on from stays NULL, which no row may have."""
-    steps = handle.kind.model.lifecycle.targets(signal["kind"]).items()
+    steps = handle.kind.lifecycle.targets(signal["kind"]).items()
     whens = [sql.SQL("WHEN {} THEN {}").format(sql.Literal(source), sql.Literal(target)) for source, target in steps]
     return sql.SQL("CASE t.status {} END").format(sql.SQL(" ").join(whens)) if whens else sql.NULL
 
