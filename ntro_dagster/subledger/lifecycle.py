@@ -209,6 +209,11 @@ def _fits(status: str) -> bool:
 def _steps(made: Lifecycle) -> list[str]:
     wrong = [f"{edge.source} leads to itself" for edge in made.edges if edge.source == edge.target]
     wrong += [f"{edge.source} to {edge.target}: `edit` moves no row" for edge in made.edges if edge.signal == EDIT]
+    wrong += [
+        f"{edge.source} to {edge.target}: an `approve` is a person's, so no run takes it"
+        for edge in made.edges
+        if edge.signal == APPROVE and edge.by_machine
+    ]
     pairs = [(edge.source, edge.target) for edge in made.edges]
     wrong += [f"{source} to {target} is there twice" for source, target in _twice(pairs)]
     said = [(edge.source, edge.signal) for edge in made.edges if edge.signal]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 
 CENT = Decimal("0.01")
 WIDE = Context(prec=100)
@@ -31,12 +31,13 @@ def parts(commitments: Mapping[str, Decimal], percent: Decimal) -> dict[str, Par
     """
     if not commitments:
         return {}
-    share = WIDE.divide(percent, Decimal(100))
-    whole = to_the_cent(WIDE.multiply(sum(commitments.values(), Decimal(0)), share))
-    alone = {investor: to_the_cent(WIDE.multiply(amount, share)) for investor, amount in commitments.items()}
-    largest = min(commitments, key=lambda investor: (-commitments[investor], investor))
-    lacking = WIDE.subtract(whole, sum(alone.values(), Decimal(0)))
-    return {
-        investor: Part(called + lacking, lacking) if investor == largest else Part(called, Decimal("0.00"))
-        for investor, called in alone.items()
-    }
+    with localcontext(WIDE):
+        share = percent / 100
+        whole = to_the_cent(sum(commitments.values(), Decimal(0)) * share)
+        alone = {investor: to_the_cent(amount * share) for investor, amount in commitments.items()}
+        largest = min(commitments, key=lambda investor: (-commitments[investor], investor))
+        lacking = whole - sum(alone.values(), Decimal(0))
+        return {
+            investor: Part(called + lacking, lacking) if investor == largest else Part(called, Decimal("0.00"))
+            for investor, called in alone.items()
+        }

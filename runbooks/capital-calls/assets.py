@@ -13,6 +13,7 @@ from ntro_dagster.boundary.periods import last_day
 from ntro_dagster.orchestration.assets import subledger_asset
 from ntro_dagster.orchestration.context import RunbookContext
 from ntro_dagster.orchestration.due import StatusRule
+from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import Payload
 
 from .allocation import parts
@@ -120,21 +121,13 @@ def _doubts(
     """About a line of a notice, and about its call as a whole: those are told on each of its rows."""
     investors = [each["investor"] for each in call]
     currencies = {row.currency for rows in terms.values() for row in rows}
+    several = any(len(rows) > 1 for rows in terms.values())
+    repeated = (own["call_number"], own["investor"]) in called
     doubts = (
         ("COMMITMENT_UNKNOWN", "investor", "no commitment of this investor is in force", own["investor"] not in terms),
-        (
-            "COMMITMENT_AMBIGUOUS",
-            "investor",
-            "an investor has several commitments in force",
-            any(len(x) > 1 for x in terms.values()),
-        ),
+        ("COMMITMENT_AMBIGUOUS", "investor", "an investor has several commitments in force", several),
         ("INVESTOR_REPEATED", "investor", "the notice names an investor twice", len(set(investors)) < len(investors)),
-        (
-            "CALL_REPEATED",
-            "call_number",
-            "this investor was called under this number",
-            (own["call_number"], own["investor"]) in called,
-        ),
+        ("CALL_REPEATED", "call_number", "this investor was called under this number before", repeated),
         ("CALL_INCOMPLETE", "call_number", "an investor in force is not named", not terms.keys() <= set(investors)),
         ("PERCENT_DIFFERS", "percent", "the notice asks investors for different parts", len({x["percent"] for x in call}) > 1),
         ("CURRENCY_DIFFERS", "currency", "commitments are in different currencies", len(currencies) > 1),
@@ -174,10 +167,10 @@ async def _outstanding(run: RunbookContext, again: set[str]) -> list[Owed]:
         receipt: Any = row
         read_again = receipt.period == run.period and receipt.source_ref in again
         if receipt.call_id is not None and not read_again:
-            came[receipt.call_id] += receipt.to_call or Decimal(0)
+            came[receipt.call_id] = EXACT.add(came[receipt.call_id], receipt.to_call or Decimal(0))
     calls: list[Any] = [row async for row in run.open("capital_call").stream(status=ISSUED)]
     return [
-        Owed(call.id, call.reference, call.investor, call.currency, max(call.called - came[call.id], Decimal(0)))
+        Owed(call.id, call.reference, call.investor, call.currency, max(EXACT.subtract(call.called, came[call.id]), Decimal(0)))
         for call in calls
     ]
 
@@ -197,7 +190,7 @@ async def default_interest_of_the_month(run: RunbookContext) -> AsyncIterator[Pa
     async for row in run.open("default_interest").stream(status=["NEEDS_ATTENTION", "PENDING", "APPROVED", "POSTED", "EXCLUDED"]):
         earlier: Any = row
         if earlier.period < run.period:
-            charged[earlier.call_id] += earlier.interest or Decimal(0)
+            charged[earlier.call_id] = EXACT.add(charged[earlier.call_id], earlier.interest or Decimal(0))
     async for row in run.open("capital_call").stream(status=ISSUED):
         call: Any = row
         first = runs_from(call.due_date, call.grace_days)
@@ -217,6 +210,6 @@ async def default_interest_of_the_month(run: RunbookContext) -> AsyncIterator[Pa
             "stretches": [each.as_dict() for each in found.stretches],
             "earned": found.amount,
             "charged": charged[call.id],
-            "interest": found.amount - charged[call.id],
+            "interest": EXACT.subtract(found.amount, charged[call.id]),
         }
         yield Payload(values, f"call:{call.id}")

@@ -13,6 +13,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+from ntro_dagster.subledger.row import EXACT
+
 DAY_COUNT = "ACT/365"
 _DAYS_OF_A_YEAR = 365
 
@@ -72,7 +74,7 @@ def default_interest(
         if day > at and outstanding > 0:
             stretches.append(Stretch(at, day, outstanding))
         at = max(at, day)
-        outstanding -= amount
+        outstanding = EXACT.subtract(outstanding, amount)
     if at < last and outstanding > 0:
         stretches.append(Stretch(at, last, outstanding))
     exact = sum((Fraction(each.principal) * each.days for each in stretches), Fraction(0)) * Fraction(rate) / _DAYS_OF_A_YEAR

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from ntro_dagster.subledger.row import EXACT
+
 MESSAGES = {
     "REFERENCE_MISSING": "the receipt names no reference",
     "CALL_UNKNOWN": "no call that was issued has this reference",
@@ -67,5 +69,5 @@ def match(calls: Sequence[Owed], *, reference: str | None, amount: Decimal, curr
         findings = (finding("PAYMENT_PARTIAL", "amount"),)
     elif amount > call.outstanding:
         findings = (finding("PAYMENT_OVER", "amount"),)
-    call.outstanding -= taken
+    call.outstanding = EXACT.subtract(call.outstanding, taken)
     return Match(call, taken, findings)
