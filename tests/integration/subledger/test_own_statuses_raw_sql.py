@@ -126,10 +126,11 @@ def test_a_row_is_born_with_an_initial_status(app: Connection, entity: UUID, cal
     assert refusal(app, insert, [uuid4(), entity, PERIOD, uuid4(), status]) == "NOT_AN_INITIAL_STATUS"
 
 
-@pytest.mark.parametrize(("source", "target"), ILLEGAL, ids=lambda value: value)
+@pytest.mark.parametrize("edge", ILLEGAL, ids="-".join)
 def test_an_illegal_edge_is_refused_with_any_signal_and_without(
-    app: Connection, tenant: Tenant, calls: SubledgerType, row_in: Callable[[str], UUID], source: str, target: str
+    app: Connection, tenant: Tenant, calls: SubledgerType, row_in: Callable[[str], UUID], edge: tuple[str, str]
 ) -> None:
+    source, target = edge
     row = row_in(source)
     code = "ILLEGAL_TRANSITION" if source in KNOWN.open else "ROW_IS_FINAL"
     for step in ("", "approve", "post"):
