@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -66,7 +67,7 @@ class Survey:
             repository.content,
             {name: job.content for name, job in jobs.items()},
             repository.names.union(*(job.names for job in jobs.values())),
-            frozenset(word for status in said.get("statuses", ()) if (word := words.status(status))),
+            frozenset(filter(None, map(words.status, _statuses(said)))),
         )
         return replace(made, repository=made.identified(repository.content))
 
@@ -106,6 +107,14 @@ class Survey:
         if known.pop("format", None) != FORMAT:
             raise DefinitionNotDeployedError
         return cls(**{**known, "names": frozenset(known["names"]), "statuses": frozenset(known["statuses"])})
+
+
+def _statuses(said: dict[str, Any]) -> Iterator[Any]:
+    """Of every row type that was described, as each edge of its lifecycle names them."""
+    for kind in said.get("types", ()):
+        for edge in kind["lifecycle"]["edges"]:
+            yield edge["from"]
+            yield edge["to"]
 
 
 def survey_file(directory: Path, tenant: str) -> Path:
