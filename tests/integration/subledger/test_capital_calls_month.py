@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, materialize
 from dagster._core.test_utils import create_run_for_test
 from ledger_tenant import Tenant
 from psycopg.types.json import Jsonb
@@ -24,9 +24,10 @@ from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up
 from ntro_dagster.ingest.returns import Layout
-from ntro_dagster.orchestration.assets import SubledgerAsset, stage
+from ntro_dagster.orchestration.assets import SubledgerAsset, decisions_asset, stage
 from ntro_dagster.orchestration.context import EntityRef, RunbookContext
 from ntro_dagster.orchestration.due import DueRule, RunUnknownError, as_of, take_due_steps
+from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
@@ -357,6 +358,28 @@ def test_people_may_take_the_steps_too_and_a_run_may_not_undo_them(fund: Fund) -
     with pytest.raises(RefusedByDatabaseError) as refused:
         fund.await_(undo())
     assert refused.value.code == "ROW_IS_FINAL"
+
+
+def test_a_run_of_dagsters_takes_what_is_due(fund: Fund, monkeypatch: pytest.MonkeyPatch) -> None:
+    fund.called()
+    monkeypatch.setenv("NTRO_PLATFORM_URL", fund.tenant.credentials.app)
+    decisions = decisions_asset(fund.kinds["capital_call"], fund.runbook.rules)
+    with DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("acme__entities", [fund.slug])
+        for _ in range(2):
+            ran = materialize([decisions], partition_key=partition_key(fund.slug, JANUARY), instance=instance)
+            counts = ran.asset_materializations_for_node(decisions.op.name)[0].metadata
+            assert {name: counts[name].value for name in ("DEFAULTED", "AWAITING_BANK", "signals")} == {
+                "DEFAULTED": 3,
+                "AWAITING_BANK": 0,
+                "signals": 0,
+            }
+    ((reason,),) = fund.tenant.fetch(
+        "SELECT DISTINCT c.reason FROM system.history h JOIN system.changes c ON c.id = h.change_id "
+        "JOIN ledgers.capital_calls__capital_call t ON t.id = h.row_id WHERE t.entity_id = %s AND h.to_status = 'DEFAULTED'",
+        fund.entity,
+    )
+    assert reason == f"not paid when the days of grace were over, as of {datetime.now(UTC).date()}"
 
 
 def test_the_day_is_that_of_the_runs_creation(monkeypatch: pytest.MonkeyPatch) -> None:
