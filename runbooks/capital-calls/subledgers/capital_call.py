@@ -69,10 +69,10 @@ class CapitalCallRow(Row):
     status: CallStatus = CallStatus.PENDING
     investor: str | None = None
     reference: str | None = None
+    called: Money | None = None
     call_number: Annotated[int, Field(gt=0)] | None = None
     commitment: Money | None = None
     percent: Annotated[Decimal, Field(gt=0, le=100, max_digits=38, decimal_places=9)] | None = None
-    called: Money | None = None
     rounding: Money | None = None
     currency: CurrencyCode | None = None
     notice_date: date | None = None

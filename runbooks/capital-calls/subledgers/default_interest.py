@@ -32,6 +32,7 @@ class DefaultInterestRow(Row):
 
     call_id: UUID | None = None
     investor: str | None = None
+    interest: Money | None = None
     currency: CurrencyCode | None = None
     runs_from: date | None = None
     until: date | None = None
@@ -42,7 +43,6 @@ class DefaultInterestRow(Row):
     stretches: list[dict[str, Any]] | None = None
     earned: Money | None = None
     charged: Money | None = None
-    interest: Money | None = None
 
     @model_validator(mode="after")
     def _is_owed(self) -> Self:
