@@ -193,8 +193,20 @@ CREATE TABLE IF NOT EXISTS relay.writes (
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX IF NOT EXISTS writes_done_at ON relay.writes USING brin (done_at);
+CREATE TABLE IF NOT EXISTS relay.counts (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('refused', 'dropped')),
+    what TEXT NOT NULL,
+    number BIGINT NOT NULL CHECK (number > 0),
+    PRIMARY KEY (tenant, kind, what)
+);
+CREATE TABLE IF NOT EXISTS relay.life (
+    one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
+    started_at TIMESTAMPTZ NOT NULL
+);
 """
-"""What tenants' calls have changed, by the key of the call: asked again, it is not done again."""
+"""What tenants' calls have changed, by the key of the call: asked again, it is not done again. And what was refused, in numbers,
+since the relay started."""
 
 
 def prepare_instance(url: str) -> None:

@@ -16,6 +16,7 @@ from ntro_dagster.cli import (
     errors,
     failures,
     ingest,
+    relay,
     review,
     rows,
     run_logs,
@@ -55,6 +56,7 @@ def options(
 
 services.register(app)
 app.add_typer(tenants.app, name="tenant")
+app.add_typer(relay.app, name="relay")
 app.add_typer(entities.app, name="entity")
 ingest.register(app)
 run_logs.register(runs.app)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_SOCKETS, SURVEYS, WORKSPACE
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_LISTENER, RELAY_SOCKETS, SURVEYS, WORKSPACE
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
@@ -274,7 +274,8 @@ class Installation:
     def _relay_process(self) -> ProcessSpec:
         """Between the tenants' processes and the workspace's database."""
         environment = self.home.process_env(RELAY)
-        write_environment(environment, self._workspace_environment() | {RELAY_SOCKETS: str(self.home.sockets)})
+        places = {RELAY_SOCKETS: str(self.home.sockets), RELAY_LISTENER: str(self.home.relay_listener)}
+        write_environment(environment, self._workspace_environment() | places)
         return ProcessSpec(
             name=RELAY,
             argv=[sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"],

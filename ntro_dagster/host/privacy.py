@@ -32,9 +32,6 @@ def tenant_directories(tenant: TenantHome, users: Users | None, before: int | No
     """
     hosts = (tenant.credentials, tenant.output)
     read = (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent)
-        (tenant.credentials, tenant.output),
-        (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent),
-    )
     uid = users.tenants.get(tenant.slug) if users else None
     if users is None or uid is None:
         return dict.fromkeys((*read, *hosts, *tenant.own), Access(before=() if before is None else (before,)))
@@ -59,7 +56,9 @@ def private_paths(home: Home, tenants: list[TenantHome]) -> Iterator[tuple[Path,
     wanted = {home.root: passage(users).mode, home.sockets: passage(users).mode}
     wanted |= dict.fromkeys((home.dagster, home.surveys), for_workspace(users).mode)
     wanted |= dict.fromkeys((home.description_file, home.users_file), PRIVATE_FILE)
-    wanted |= dict.fromkeys((home.workspace_file, home.dagster / "dagster.yaml", *sorted(home.surveys.glob("*.json"))), read)
+    wanted |= dict.fromkeys(
+        (home.relay_listener, home.workspace_file, home.dagster / "dagster.yaml", *sorted(home.surveys.glob("*.json"))), read
+    )
     for folder in (home.root / "credentials", home.run / "env", *(tenant.credentials for tenant in tenants)):
         wanted |= dict.fromkeys(sorted(folder.glob("*")), PRIVATE_FILE)
     for tenant in tenants:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from sqlalchemy import DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
+from sqlalchemy import CheckConstraint, DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
 
@@ -104,6 +104,23 @@ class Entity(Base):
     status: Mapped[str] = mapped_column(default=Status.ACTIVE.value)
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
     created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+
+
+class RelayKey(Base):
+    """With which a tenant's processes on another host reach the relay. Who has it is the tenant; we keep its digest alone."""
+
+    __tablename__ = "relay_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(digest) = 32", name="digest_is_sha256"),
+        CheckConstraint("revoked_at >= made_at", name="revoked_after_made"),
+        {"schema": SCHEMA},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
+    digest: Mapped[bytes] = mapped_column(unique=True, repr=False)
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
+    made_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
 
 
 class Registry:
