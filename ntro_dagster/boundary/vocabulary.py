@@ -13,7 +13,8 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 | unit | tenant, slug and period | `acme|spv-1|2026-10` |
 | id | a UUID, or the short id of a backfill | `8ddb28b2-…` |
 | code | one of `ntro_dagster.boundary.codes`, or the name of an exception that Python itself defines | `ACCOUNT_UNKNOWN` |
-| count | a whole number from 0 below 2^53, under one of the names in `COUNTS` | `PENDING: 12` |
+| count | a whole number from 0 below 2^53, under one of the names in `COUNTS`, or a status of the tenant's own | `PENDING: 12` |
+| status | upper-case letters, digits and `_`, at most 40: of a type that the tenant's survey has | `AWAITING_BANK` |
 | digest | 32 or 64 hexadecimal digits, salted by the tenant | |
 | version | of a runbook, or of all that a tenant runs: a digest of code, without data | `v_1f0c9be2a77d` |
 | run key | what kind of work, the partition, and how many runs it has had, or by which version | `posting:spv-1|2026-10:3` |
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ntro_dagster.boundary.codes import CODES
@@ -36,7 +37,7 @@ COUNTS = frozenset(
         *("signals", "applied", "refused", "posted", "journals"),
     ]
 )
-"""What may be counted."""
+"""What may be counted for every tenant. A tenant's own statuses come from its survey, as names of code do."""
 
 WORKS = frozenset({"intake", "review", "posting", "close"})
 UNEXPECTED = "UNEXPECTED_ERROR"
@@ -67,6 +68,7 @@ def _form(pattern: str) -> Word:
 
 slug = _form(_SLUG)
 name = _form(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+status = _form(r"[A-Z][A-Z0-9_]{0,39}")
 period = _form(_PERIOD)
 partition = _form(rf"{_SLUG}\|{_PERIOD}")
 unit = _form(rf"{_SLUG}\|{_SLUG}\|{_PERIOD}")
@@ -89,9 +91,10 @@ def code(offered: Any) -> str:
     return offered if isinstance(offered, str) and (offered in CODES or offered in _BUILTIN) else UNEXPECTED
 
 
-def count(called: Any, offered: Any) -> int | None:
-    """A count under a name that may be counted."""
-    right = called in COUNTS and type(offered) is int and 0 <= offered < _LARGEST_COUNT
+def count(called: Any, offered: Any, statuses: Collection[str] = frozenset()) -> int | None:
+    """A count under a name that may be counted. Args: `statuses`: the tenant's own, from its survey."""
+    known = called in COUNTS or (called in statuses and status(called) is not None)
+    right = known and type(offered) is int and 0 <= offered < _LARGEST_COUNT
     return offered if right else None
 
 

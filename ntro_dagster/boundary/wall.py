@@ -55,6 +55,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from ntro_dagster.boundary import sentences
 from ntro_dagster.boundary import vocabulary as words
+from ntro_dagster.boundary.answers.survey import known_statuses
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, VERSION_TAG, WORK_TAG, unit
 
 dropped: Counter[str] = Counter()
@@ -126,11 +127,12 @@ def partition(offered: str | None) -> str | None:
     return MultiPartitionKey({"entity": entity, "period": month}) if isinstance(offered, MultiPartitionKey) else word
 
 
-def metadata(offered: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
-    """Counts."""
+def metadata(offered: Mapping[str, Any], tenant: str) -> dict[str, MetadataValue[Any]]:
+    """Counts: of fixed names, and of the statuses that the tenant's types had when they were deployed."""
+    statuses = known_statuses(tenant) if offered.keys() - words.COUNTS else frozenset()
     kept: dict[str, MetadataValue[Any]] = {}
     for called, value in offered.items():
-        number = words.count(called, value.value if isinstance(value, IntMetadataValue) else value)
+        number = words.count(called, value.value if isinstance(value, IntMetadataValue) else value, statuses)
         if number is None:
             _leave_out("metadata")
         else:
@@ -296,7 +298,7 @@ def _of_asset(offered: AssetMaterialization | AssetObservation) -> dict[str, Any
         return None
     return {
         "asset_key": at,
-        "metadata": metadata(offered.metadata),
+        "metadata": metadata(offered.metadata, at.path[0]),
         "partition": partition(offered.partition),
         "tags": asset_tags(offered.tags),
     }
@@ -320,7 +322,7 @@ def _checked(data: AssetCheckEvaluation) -> AssetCheckEvaluation | None:
         asset_key=at,
         check_name=called,
         passed=bool(data.passed),
-        metadata=metadata(data.metadata),
+        metadata=metadata(data.metadata, at.path[0]),
         target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
             storage_id=int(target.storage_id), run_id=words.uuid(target.run_id) or "", timestamp=float(target.timestamp)
         )

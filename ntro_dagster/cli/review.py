@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
+from typer.core import TyperGroup
 
 from ntro_dagster.cli.connections import as_role, entity_of, tenant_home
 from ntro_dagster.cli.failures import OK, PARTIAL
@@ -36,7 +37,26 @@ if TYPE_CHECKING:
     from ntro_dagster.subledger.description import TypeDescription
     from ntro_dagster.subledger.review import Filed
 
-app = typer.Typer(no_args_is_help=True, help="Decide upon rows: approve, reject, exclude, edit, accept.")
+_SIGNAL = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class ReviewGroup(TyperGroup):
+    """A decision of a type's own is a command too: `ntro review confirm_payment ROW --subledger capital_call`."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        known = super().get_command(ctx, cmd_name)
+        if known is not None or not _SIGNAL.fullmatch(cmd_name):
+            return known
+        own = typer.Typer()
+        _register(cmd_name, "A decision of the subledger's own. Needs --reason.", takes_values=False, app=own)
+        return typer.main.get_command(own)
+
+
+app = typer.Typer(
+    cls=ReviewGroup,
+    no_args_is_help=True,
+    help="Decide upon rows: approve, reject, exclude, edit, accept, or a decision of the subledger's own.",
+)
 
 POLL_S = 0.5
 _PREFIX = re.compile(r"[0-9a-f]{8,32}")
@@ -49,6 +69,10 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many rows
 WaitOption = Annotated[bool, typer.Option("--wait", help="Until a run has applied it.")]
 
 WORDS = {"approve": "approved", "reject": "rejected", "exclude": "excluded", "edit": "edited", "accept": "accepted"}
+
+
+def _word(signal: str) -> str:
+    return WORDS.get(signal, f"moved by {signal}")
 
 
 class SelectionMissingError(UsageError):
@@ -126,7 +150,7 @@ def group() -> None:
     """
 
 
-def _register(signal: str, what: str, *, takes_values: bool) -> None:
+def _register(signal: str, what: str, *, takes_values: bool, app: typer.Typer = app) -> None:
     def decide(
         *,
         tenant: TenantOption,
@@ -186,7 +210,7 @@ def _decide(decision: Decision) -> int:
         outcomes, waiting = ([], 0) if decision.dry_run or not decision.wait else await _wait(desk, decision, filed)
         left_out = named - sum(f.rows for f in filed) if named else 0
         if left_out > 0:
-            note(f"{left_out} of the {named} rows named cannot be {WORDS[decision.signal]} where they stand; left out")
+            note(f"{left_out} of the {named} rows named cannot be {_word(decision.signal)} where they stand; left out")
         if waiting:
             note(f"{waiting} not applied yet")
         return filed, {row["id"]: row["slug"] for row in slugs}, outcomes, waiting
@@ -219,7 +243,7 @@ async def _file(desk: TenantDatabase, decision: Decision) -> tuple[list[Filed], 
     )
     if not filed:
         found = await _stand(desk, decision, ids, entity.id if entity else None)
-        raise NoRowsMatchedError(word=WORDS[decision.signal], found=found, subledger=decision.kind.table, tenant=decision.tenant)
+        raise NoRowsMatchedError(word=_word(decision.signal), found=found, subledger=decision.kind.table, tenant=decision.tenant)
     return filed, len(set(ids))
 
 
@@ -315,10 +339,10 @@ def _show(decision: Decision, filed: Sequence[Filed], slugs: dict[UUID, str], ou
             columns += [Column("Signal")]
         table(columns, [_cells(signal, waited=waited) for signal in signals])
         if decision.dry_run:
-            line(f"dry run: nothing was filed; {count(total, 'row')} would be {WORDS[decision.signal]}")
+            line(f"dry run: nothing was filed; {count(total, 'row')} would be {_word(decision.signal)}")
         else:
             line(
-                f"filed by {decision.filed_by}: {count(total, 'row')} to be {WORDS[decision.signal]}"
+                f"filed by {decision.filed_by}: {count(total, 'row')} to be {_word(decision.signal)}"
                 + ("" if waited else "; runs apply it")
             )
 

@@ -67,8 +67,7 @@ def checked_status(kind: TypeDescription, status: str | None) -> str | None:
     """Raises: `StatusUnknownError`."""
     if status is None:
         return None
-    lifecycle = kind.lifecycle
-    known = list(dict.fromkeys([*lifecycle.initial, *(end for edge in lifecycle.edges for end in (edge.source, edge.target))]))
+    known = kind.lifecycle.statuses
     if status.upper() not in known:
         raise StatusUnknownError(subledger=kind.table, status=status, known=", ".join(known))
     return status.upper()

@@ -68,16 +68,21 @@ async def judged(database: TenantDatabase, documents: Sequence[str]) -> dict[str
     """For every document that is staged: its rows that went on, those that need attention, and why."""
     from psycopg import sql  # noqa: PLC0415
 
+    from ntro_dagster.subledger.lifecycle import Lifecycle  # noqa: PLC0415
+
     verdicts: defaultdict[str, Verdict] = defaultdict(Verdict)
-    tables = await database.fetch("SELECT table_name FROM system.subledger_types ORDER BY 1")
-    for name in [row["table_name"] for row in tables]:
-        for row in await database.fetch(sql.SQL(_ROWS).format(sql.Identifier("ledgers", name)), {"documents": list(documents)}):
+    types = await database.fetch(
+        "SELECT table_name, description -> 'lifecycle' AS lifecycle FROM system.subledger_types ORDER BY 1"
+    )
+    for name, lifecycle in [(row["table_name"], Lifecycle.from_json(row["lifecycle"])) for row in types]:
+        asked = {"documents": list(documents), "in_doubt": lifecycle.in_doubt}
+        for row in await database.fetch(sql.SQL(_ROWS).format(sql.Identifier("ledgers", name)), asked):
             verdict = verdicts[row["document"]]
             if row["attention"]:
                 verdict.rejected += row["rows"]
             else:
                 verdict.accepted += row["rows"]
-        for row in await database.fetch(sql.SQL(_CODES).format(sql.Identifier("ledgers", name)), {"documents": list(documents)}):
+        for row in await database.fetch(sql.SQL(_CODES).format(sql.Identifier("ledgers", name)), asked):
             issues = verdicts[row["document"]].issues
             issues[row["code"]] = issues.get(row["code"], 0) + row["rows"]
     for row in await database.fetch(_HOMELESS, {"documents": list(documents)}):
@@ -94,12 +99,12 @@ _WHERE = """
       AND substr(t.source_ref, 5, 36) = ANY(%(documents)s::text[])"""
 
 _ROWS = f"""
-    SELECT substr(t.source_ref, 5, 36) AS document, t.status = 'NEEDS_ATTENTION' AS attention, count(*) AS rows
+    SELECT substr(t.source_ref, 5, 36) AS document, t.status = %(in_doubt)s AS attention, count(*) AS rows
       FROM {{}} t {_WHERE} GROUP BY 1, 2"""
 
 _CODES = f"""
     SELECT substr(t.source_ref, 5, 36) AS document, f ->> 'code' AS code, count(DISTINCT t.id) AS rows
-      FROM {{}} t CROSS JOIN jsonb_array_elements(t.validation_errors) f {_WHERE} AND t.status = 'NEEDS_ATTENTION'
+      FROM {{}} t CROSS JOIN jsonb_array_elements(t.validation_errors) f {_WHERE} AND t.status = %(in_doubt)s
      GROUP BY 1, 2"""
 
 _HOMELESS = """

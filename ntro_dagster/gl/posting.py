@@ -72,15 +72,17 @@ def as_journal(bill: BillProposal) -> JournalProposal:
 
 
 async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) -> Posted:
-    """Post every APPROVED row of the partition.
+    """Post every approved row of the partition: those in the status before the posted one. Nothing, where the type has none.
 
     Args:
         currency: the entity's, for proposals that name none.
 
     Raises: `PostingConflictError`, `AccountUnknownError`; batches before the failing one stay posted.
     """
-    propose = _proposer(handle, currency)
     posted = Posted()
+    if handle.kind.lifecycle.posted is None:
+        return posted
+    propose = _proposer(handle, currency)
     while rows := await _post_batch(handle, period, propose):
         posted = Posted(posted.rows + rows, posted.batches + 1)
     return posted
@@ -101,13 +103,14 @@ def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], Journal
 async def _post_batch(handle: SubledgerHandle, period: str, propose: Callable[[Any], JournalProposal]) -> int:
     database = handle.database
     table = sql.Identifier("ledgers", handle.kind.table)
+    lifecycle = handle.kind.lifecycle
     async with database.transaction(Actor.run(handle.task_id)):
         rows = await database.fetch(
             sql.SQL(
-                "SELECT * FROM {} WHERE entity_id = %s AND period = %s AND status = 'APPROVED' "
+                "SELECT * FROM {} WHERE entity_id = %s AND period = %s AND status = %s "
                 "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
             ).format(table),
-            [handle.entity_id, period, BATCH],
+            [handle.entity_id, period, lifecycle.approved, BATCH],
         )
         if not rows:
             return 0
@@ -116,10 +119,10 @@ async def _post_batch(handle: SubledgerHandle, period: str, propose: Callable[[A
         await _write(handle, period, journals)
         await database.execute(
             sql.SQL(
-                "UPDATE {} t SET status = 'POSTED', posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
-                "task_id = %s, updated_at = now() FROM new_journals p WHERE t.id = p.row_id AND t.status = 'APPROVED'"
+                "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
+                "task_id = %s, updated_at = now() FROM new_journals p WHERE t.id = p.row_id AND t.status = %s"
             ).format(table),
-            [handle.task_id],
+            [lifecycle.posted, handle.task_id, lifecycle.approved],
         )
         await database.execute("DROP TABLE new_journals, new_lines")
     return len(rows)

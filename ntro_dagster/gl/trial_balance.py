@@ -104,14 +104,15 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
 
 
 async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, entity_id: UUID, period: str) -> bool:
-    """Whether a row of the partition still waits for a person or for its posting."""
+    """Whether a row of the partition is in a status that leads on: it waits for a person, for its posting, for the bank."""
     for name in subledgers:
         found = await database.fetch(
             sql.SQL(
                 "SELECT 1 FROM {} WHERE entity_id = %s AND period = %s "
-                "AND status IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED') LIMIT 1"
+                "AND status IN (SELECT e ->> 'from' FROM system.subledger_types s, "
+                "jsonb_array_elements(s.description -> 'lifecycle' -> 'edges') e WHERE s.table_name = %s) LIMIT 1"
             ).format(sql.Identifier("ledgers", name)),
-            [entity_id, period],
+            [entity_id, period, name],
         )
         if found:
             return True

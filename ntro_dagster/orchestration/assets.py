@@ -28,6 +28,7 @@ from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
 from ntro_dagster.ingest.records import mark_staged, record_counts, records_without_row
 from ntro_dagster.orchestration.context import RunbookContext, in_partition
+from ntro_dagster.orchestration.due import DueRule, as_of, take_due_steps
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
@@ -107,9 +108,7 @@ def trial_balance_key() -> AssetKey:
 
 async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
     """Rows of every status, 0 included: Dagster shows the latest value of each, so one left out would seem to stay."""
-    lifecycle = handle.kind.model.lifecycle
-    statuses = dict.fromkeys([*lifecycle.initial, *(edge.target for edge in lifecycle.edges)], 0)
-    return statuses | await handle.counts(period=period)
+    return dict.fromkeys(handle.kind.lifecycle.statuses, 0) | await handle.counts(period=period)
 
 
 async def _show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
@@ -217,19 +216,21 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
     )
 
 
-def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
+def decisions_asset(kind: SubledgerType, rules: Sequence[DueRule] = ()) -> AssetsDefinition:
     @asset(
         key=decisions_key(kind.table),
         deps=[ledger_key(kind.table)],
         partitions_def=partitions_of(bound_tenant()),
         group_name="review",
         kinds={"postgres"},
-        description="People's decisions, applied in the order they were filed.",
+        description="People's decisions, applied in the order they were filed; then the steps that are due.",
     )
     def decisions(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
             handle = run.handle(kind)
             applied = await apply_signals(handle, period=run.period)
+            if any(each.kind.table == kind.table for each in rules):
+                await take_due_steps(handle, rules, period=run.period, day=as_of(context.instance, context.run_id))
             counts = await _show(context, run, handle)
             return MaterializeResult(
                 metadata={

@@ -10,6 +10,7 @@ from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.bundles import RunbookInvalidError, platform_bundle
 from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook, runbook_definitions
 from ntro_dagster.orchestration.schedules import times_of
 from ntro_dagster.orchestration.sensors import sensor
@@ -30,8 +31,9 @@ def tenant_definitions(active: ActiveSet) -> Definitions:
     runbooks = [read_runbook(bundle) for bundle in bundles]
     _check_each_has_one_author(runbooks)
     filled = {ledger.table for runbook in runbooks for ledger in runbook.ledgers}
+    rules = [rule for runbook in runbooks for rule in runbook.rules]
     kinds = subledger_types(platform_bundle(), *bundles)
-    common = month_end_definitions(kinds, filled, active.code)
+    common = month_end_definitions(kinds, filled, active.code, rules)
     return Definitions.merge(
         common, *(runbook_definitions(runbook, times_of(active.schedules, runbook.head.slug)) for runbook in runbooks)
     )
@@ -47,8 +49,12 @@ def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
             author[ledger.table] = runbook.head.slug
 
 
-def month_end_definitions(kinds: Sequence[SubledgerType], filled: set[str], code: str) -> Definitions:
-    """Args: `filled`: tables whose asset a runbook brings; `code`: names the set of versions that is active."""
+def month_end_definitions(
+    kinds: Sequence[SubledgerType], filled: set[str], code: str, rules: Sequence[DueRule] = ()
+) -> Definitions:
+    """Args: `filled`: tables whose asset a runbook brings; `code`: names the set of versions that is active; `rules`: steps that
+    time takes, of all runbooks.
+    """
     names = [kind.table for kind in kinds]
     job = define_asset_job(
         JOB,
@@ -64,12 +70,14 @@ def month_end_definitions(kinds: Sequence[SubledgerType], filled: set[str], code
             assets.documents_spec(),
             assets.records_asset(),
             *(assets.ledger_spec(name) for name in names if name not in filled),
-            *(assets.decisions_asset(kind) for kind in kinds),
+            *(assets.decisions_asset(kind, rules) for kind in kinds),
             assets.journals_asset(kinds),
             assets.trial_balance_asset(),
         ],
         jobs=[job],
-        sensors=[sensor(job, work, names) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)],
+        sensors=[
+            sensor(job, work, kinds, rules if work is Work.REVIEW else ()) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)
+        ],
         resources={"io_manager": RefusesValues()},
         executor=in_process_executor,
     )

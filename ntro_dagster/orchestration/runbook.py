@@ -12,6 +12,7 @@ from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.boundary.schedules import Schedule
 from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.due import DueRule, rules_of
 from ntro_dagster.orchestration.schedules import runbook_schedules
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
@@ -28,6 +29,7 @@ class Runbook:
     head: Frontmatter
     ledgers: Sequence[assets.SubledgerAsset]
     version: str | None = None
+    rules: Sequence[DueRule] = ()
 
 
 def read_runbook(bundle: Bundle) -> Runbook:
@@ -45,7 +47,7 @@ def read_runbook(bundle: Bundle) -> Runbook:
     for why, holds in complaints.items():
         if holds:
             raise RunbookInvalidError(slug=bundle.slug, why=why)
-    return Runbook(head, ledgers, bundle.version)
+    return Runbook(head, ledgers, bundle.version, rules_of(module, bundle) if module else ())
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
@@ -72,7 +74,7 @@ def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Def
     return Definitions(
         assets=[assets.staging_asset(ledger) for ledger in ledgers],
         jobs=[job],
-        sensors=[sensor(job, Work.INTAKE, names)],
+        sensors=[sensor(job, Work.INTAKE, [ledger.kind for ledger in ledgers])],
         schedules=runbook_schedules(job, runbook=head.slug, times=times, selection=staging),
         executor=in_process_executor,
     )

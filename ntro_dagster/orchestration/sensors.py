@@ -29,10 +29,12 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
 from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
+from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.subledger.registry import SubledgerType
 
 RUNS_PER_TICK = 50
 
@@ -48,14 +50,14 @@ _LOOK_BACK = 12
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def sensor(job: Job, work: Work, subledgers: Sequence[str]) -> SensorDefinition:
-    """Starts a run for each partition in which `work` waits, over the assets that do it."""
+def sensor(job: Job, work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule] = ()) -> SensorDefinition:
+    """Starts a run for each partition in which `work` waits, over the assets that do it. Args: `rules`: of review."""
 
     name = f"{job.name}_{work}"
 
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall(Place(step=name)):
-            found = asyncio.run(_ask(work, subledgers))
+            found = asyncio.run(_ask(work, kinds, rules))
             requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
         if requests:
             yield from requests
@@ -81,15 +83,16 @@ _ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
 
 _WHY = {
     Work.INTAKE: "New documents: reads their records into the subledger.",
-    Work.REVIEW: "Filed decisions: applies them to the rows.",
+    Work.REVIEW: "Filed decisions, and steps that are due: applies them to the rows.",
     Work.POSTING: "Approved rows: posts them to the general ledger.",
     Work.CLOSE: "Months in which nothing is open: draws up the trial balance.",
 }
 
 
-async def _ask(work: Work, subledgers: Sequence[str]) -> list[Waiting]:
+async def _ask(work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule]) -> list[Waiting]:
+    subledgers = {kind.table: kind.lifecycle for kind in kinds}
     async with database_from_environment() as database:
-        return await waiting(database, work, subledgers)
+        return await waiting(database, work, subledgers, due=[each.question for each in rules], day=datetime.now(UTC).date())
 
 
 def _requests(instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting]) -> Iterator[RunRequest]:

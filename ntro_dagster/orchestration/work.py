@@ -5,13 +5,15 @@ Each query reads an index of open work, not the rows that exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.lifecycle import Lifecycle
 
 LIMIT = 2_000
 """Partitions per question. Well above what a tick starts, so that partitions whose runs keep failing do not crowd out others."""
@@ -35,9 +37,24 @@ class Waiting:
     subledgers: tuple[str, ...]
 
 
-async def waiting(database: TenantDatabase, work: Work, subledgers: Sequence[str]) -> list[Waiting]:
-    """Partitions in which `work` waits, oldest month first."""
-    rows = await database.fetch(_QUESTIONS[work](subledgers), {"subledgers": list(subledgers), "limit": LIMIT})
+async def waiting(
+    database: TenantDatabase,
+    work: Work,
+    subledgers: Mapping[str, Lifecycle],
+    *,
+    due: Sequence[sql.Composable] = (),
+    day: date | None = None,
+) -> list[Waiting]:
+    """Partitions in which `work` waits, oldest month first.
+
+    Args:
+        subledgers: tables, and the lifecycle of their rows.
+        due: questions for partitions that wait for review because of the `day`.
+    """
+    question = _REVIEW.format(sql.SQL(" UNION ALL ").join([_SIGNALS, *due])) if work is Work.REVIEW else None
+    rows = await database.fetch(
+        question or _QUESTIONS[work](subledgers), {"subledgers": list(subledgers), "limit": LIMIT, "as_of": day}
+    )
     return [Waiting(row["slug"], row["period"], tuple(row["subledgers"])) for row in rows]
 
 
@@ -47,10 +64,13 @@ _INTAKE = sql.SQL("""
      WHERE i.staged_at IS NULL AND i.subledger = ANY(%(subledgers)s) AND e.status = 'ACTIVE'
      GROUP BY 1, 2 ORDER BY i.period, e.slug LIMIT %(limit)s""")
 
+_SIGNALS = sql.SQL(
+    "SELECT entity_id, period, subledger FROM system.signals WHERE applied_at IS NULL AND subledger = ANY(%(subledgers)s)"
+)
+
 _REVIEW = sql.SQL("""
     SELECT e.slug, s.period, array_agg(DISTINCT s.subledger) AS subledgers
-      FROM system.signals s JOIN system.entities e ON e.id = s.entity_id
-     WHERE s.applied_at IS NULL AND s.subledger = ANY(%(subledgers)s) GROUP BY 1, 2 ORDER BY s.period, e.slug LIMIT %(limit)s""")
+      FROM ({}) s JOIN system.entities e ON e.id = s.entity_id GROUP BY 1, 2 ORDER BY s.period, e.slug LIMIT %(limit)s""")
 
 # Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows.
 _ACTIVE = """
@@ -60,13 +80,19 @@ _ACTIVE = """
      GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
-_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = 'APPROVED'")
+_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = {}")
 
-_HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
+_HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status IN ({}))"
 
 
-def _posting(subledgers: Sequence[str]) -> sql.Composed:
-    approved = [_APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name)) for name in subledgers]
+def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
+    approved = [
+        _APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name), sql.Literal(lifecycle.approved))
+        for name, lifecycle in subledgers.items()
+        if lifecycle.approved
+    ]
+    if not approved:
+        return sql.SQL("SELECT NULL WHERE FALSE").format()
     return sql.SQL(
         "SELECT e.slug, t.period, array_agg(t.subledger ORDER BY t.subledger) AS subledgers "
         "FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
@@ -74,21 +100,21 @@ def _posting(subledgers: Sequence[str]) -> sql.Composed:
     ).format(sql.SQL(" UNION ALL ").join(approved))
 
 
-def _close(subledgers: Sequence[str]) -> sql.Composed:
-    none_open = [sql.SQL("NOT ") + _has(name, "IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED')") for name in subledgers]
+def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
+    none_open = [sql.SQL("NOT ") + _has(name, lifecycle.open) for name, lifecycle in subledgers.items()]
     nothing_to_stage = sql.SQL(
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
     return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage]))
 
 
-def _has(subledger: str, condition: str) -> sql.Composed:
-    return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), sql.SQL(condition))
+def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:
+    one_of = sql.SQL(", ").join(map(sql.Literal, statuses))
+    return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), one_of)
 
 
-_QUESTIONS: dict[Work, Callable[[Sequence[str]], sql.Composable]] = {
+_QUESTIONS: dict[Work, Callable[[Mapping[str, Lifecycle]], sql.Composable]] = {
     Work.INTAKE: lambda _: _INTAKE,
-    Work.REVIEW: lambda _: _REVIEW,
     Work.POSTING: _posting,
     Work.CLOSE: _close,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.bundles import Bundle
@@ -13,6 +14,7 @@ from ntro_dagster.platforms.migrations import migrate
 from ntro_dagster.platforms.postgres.catalogue import columns_of, optional_columns
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
 from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.lifecycle import check
 from ntro_dagster.subledger.registry import load_types, subledger_types
 
 
@@ -21,6 +23,13 @@ class TableDriftError(UsageError):
     summary = "a row type and its table do not have the same columns, or not of the same types"
     detail = "subledger {name}: only in the type: {only_type}; only in the table: {only_table}"
     mend = "add a migration that brings the table in line with the type, or correct the type"
+
+
+class StatusInUseError(UsageError):
+    code = "STATUS_IN_USE"
+    summary = "rows are in a status that the type no longer has"
+    detail = "subledger {name}: rows are {statuses}, which its status enum no longer has"
+    mend = "keep the status, with an edge that leads on from it"
 
 
 class ProposalMissingError(UsageError):
@@ -34,7 +43,7 @@ def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
     """Migrate, import and attach, as the database's owner: for code of our own. Returns the migrations applied. Running it again
     changes nothing.
 
-    Raises: `TableDriftError`, `ProposalMissingError`, and what `migrate` raises.
+    Raises: `TableDriftError`, `ProposalMissingError`, `StatusInUseError`, `LifecycleInvalidError`, and what `migrate` raises.
     """
     applied = [name for bundle in bundles for name in migrate(owner_dsn, bundle)]
     load_types(*bundles)
@@ -49,12 +58,14 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
     Args: `surplus`: whether a table may have columns, filled by nobody, that the type does not know: an earlier version of a
         runbook goes back to a table that a later one has widened.
 
-    Raises: `TableDriftError`, `ProposalMissingError`.
+    Raises: `TableDriftError`, `ProposalMissingError`, `StatusInUseError`, `LifecycleInvalidError`.
     """
     compare(connection, kinds, surplus=surplus)
     for kind in kinds:
+        check(kind.table, kind.lifecycle, kind.lifecycle.statuses)
         if kind.lifecycle.posted and not kind.proposes:
             raise ProposalMissingError(name=kind.table, posted=kind.lifecycle.posted)
+        _check_statuses(connection, kind)
         connection.execute(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
         )
@@ -76,6 +87,15 @@ def compare(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *,
             raise TableDriftError(
                 name=kind.table, only_type=_written(kind.columns, found), only_table=_written(found, kind.columns)
             )
+
+
+def _check_statuses(connection: psycopg.Connection, kind: TypeDescription) -> None:
+    found = connection.execute(
+        sql.SQL("SELECT DISTINCT status FROM {} WHERE status <> ALL(%s) ORDER BY 1").format(sql.Identifier(SCHEMA, kind.table)),
+        [list(kind.lifecycle.statuses)],
+    ).fetchall()
+    if found:
+        raise StatusInUseError(name=kind.table, statuses=", ".join(status for (status,) in found))
 
 
 def _written(columns: Mapping[str, str], other: Mapping[str, str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ntro_dagster.subledger.lifecycle import Lifecycle
 from ntro_dagster.subledger.registry import SubledgerType
-from ntro_dagster.subledger.status import Lifecycle
 from ntro_dagster.subledger.tables import table_of
 
 

@@ -151,7 +151,7 @@ class SubledgerHandle:
         """Move rows along one edge: one guarded UPDATE. Rows that are not in `from_status` stay where they are and are
         not counted.
         """
-        if not self.kind.model.lifecycle.allows(from_status, to_status):
+        if not self.kind.lifecycle.allows(from_status, to_status):
             raise IllegalTransitionError(from_status=from_status, to_status=to_status)
         async with self.database.transaction(self._actor, signal=signal):
             return await self._store.set_status(

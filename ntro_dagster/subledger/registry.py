@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NotFoundError, UsageError
+from ntro_dagster.subledger.lifecycle import Lifecycle
 from ntro_dagster.subledger.row import Row
-from ntro_dagster.subledger.status import Lifecycle
 
 R = TypeVar("R", bound=type[Row])
 

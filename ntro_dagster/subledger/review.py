@@ -24,15 +24,19 @@ from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
 from ntro_dagster.subledger.staging import findings_of
 
-TARGETS = {"approve": "APPROVED", "reject": "REJECTED", "exclude": "EXCLUDED", "accept": "PENDING"}
-"""Where each kind of signal sends a row. An `edit` changes content and sends it nowhere."""
-
 
 class FieldNotEditableError(UsageError):
     code = "FIELD_NOT_EDITABLE"
     summary = "that field is not for people to edit"
     detail = "{field!r} cannot be edited; these can: {editable}"
     mend = "name one of the editable fields"
+
+
+class SignalUnknownError(UsageError):
+    code = "SIGNAL_UNKNOWN"
+    summary = "the subledger knows no such decision"
+    detail = "{subledger} knows no decision {signal!r}"
+    mend = "one of: {known}"
 
 
 class ReasonMissingError(UsageError):
@@ -67,13 +71,6 @@ class Applied:
     refused: int = 0
 
 
-def _sources(kind: SubledgerType | TypeDescription, signal: str) -> list[str]:
-    lifecycle = kind.lifecycle
-    if signal == "edit":
-        return list(lifecycle.editable)
-    return [edge.source for edge in lifecycle.edges if edge.signal == signal]
-
-
 async def file_signal(
     desk: TenantDatabase,
     kind: SubledgerType | TypeDescription,
@@ -96,8 +93,12 @@ async def file_signal(
         desk: the database as the desk's role.
         values: for `edit`, and for `accept` where the repair and the acceptance are one act: field to new value, as text.
 
-    Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`, `ValuesNotTakenError`.
+    Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`,
+        `ValuesNotTakenError`, `SignalUnknownError`.
     """
+    lifecycle = kind.lifecycle
+    if signal not in lifecycle.signals:
+        raise SignalUnknownError(subledger=kind.name, signal=signal, known=", ".join(lifecycle.signals))
     if signal != "approve" and not (reason and reason.strip()):
         raise ReasonMissingError
     if bool(values) != (signal == "edit") and signal != "accept":
@@ -105,7 +106,7 @@ async def file_signal(
     for name in values or ():
         if name not in kind.editable:
             raise FieldNotEditableError(field=name, editable=", ".join(kind.editable))
-    sources = [source for source in _sources(kind, signal) if status in {None, source}]
+    sources = [source for source in lifecycle.sources(signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
     table = sql.Identifier("ledgers", kind.table)
     if dry_run:
@@ -191,7 +192,7 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
         ).format(names_unknown_account=_names_unknown_account(handle.kind.model), **_names(handle)),
         {
             "entity": handle.entity_id,
-            "sources": _sources(handle.kind, signal["kind"]),
+            "sources": handle.kind.lifecycle.sources(signal["kind"]),
             "approve": signal["kind"] == "approve",
             "by": signal["filed_by"],
             "still_invalid": list(still_invalid),
@@ -219,16 +220,23 @@ def _names_unknown_account(model: type[Row]) -> sql.Composable:
     return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
 
 
+def _target(handle: SubledgerHandle, signal: Mapping[str, Any]) -> sql.Composable:
+    """Where row `t` goes. A status the signal does not lead on from stays NULL, which no row may have."""
+    steps = handle.kind.lifecycle.targets(signal["kind"]).items()
+    whens = [sql.SQL("WHEN {} THEN {}").format(sql.Literal(source), sql.Literal(target)) for source, target in steps]
+    return sql.SQL("CASE t.status {} END").format(sql.SQL(" ").join(whens)) if whens else sql.NULL
+
+
 _APPLIED = sql.SQL("system.signal_rows r WHERE r.signal_id = %(signal)s AND r.outcome = 'APPLIED' AND t.id = r.row_id")
 
 
 async def _move(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
     stamp = sql.SQL(", approved_by = %(by)s, approved_at = now()" if signal["kind"] == "approve" else "")
     return await handle.database.execute(
-        sql.SQL("UPDATE {table} t SET status = %(to)s, task_id = %(task)s, updated_at = now(){stamp} FROM {applied}").format(
-            stamp=stamp, applied=_APPLIED, **_names(handle)
+        sql.SQL("UPDATE {table} t SET status = {to}, task_id = %(task)s, updated_at = now(){stamp} FROM {applied}").format(
+            to=_target(handle, signal), stamp=stamp, applied=_APPLIED, **_names(handle)
         ),
-        {"to": TARGETS[signal["kind"]], "task": handle.task_id, "by": signal["filed_by"], "signal": signal["id"]},
+        {"task": handle.task_id, "by": signal["filed_by"], "signal": signal["id"]},
     )
 
 
@@ -241,7 +249,9 @@ async def _stage_rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> 
         sql.SQL("SELECT t.* FROM {table} t JOIN system.signal_rows r ON r.row_id = t.id WHERE r.signal_id = %s").format(**names),
         [signal["id"]],
     )
-    judged = [(row["id"], _rewritten(handle.kind.model, row, signal["payload"], signal["kind"] == "accept")) for row in rows]
+    model = handle.kind.model
+    accepted = model.lifecycle.targets(signal["kind"])
+    judged = [(row["id"], _rewritten(model, row, signal["payload"], accepted.get(row["status"]))) for row in rows]
     columns = ("id", "validation_errors", *handle.kind.model.content_fields())
     await handle.database.execute(
         sql.SQL("CREATE TEMPORARY TABLE rewrite ON COMMIT DROP AS SELECT {} FROM {table} WITH NO DATA").format(
@@ -265,7 +275,7 @@ async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
                 sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in handle.kind.model.content_fields()
             ),
             stage=_REWRITE,
-            status=sql.SQL(", status = 'PENDING'" if signal["kind"] == "accept" else ""),
+            status=sql.SQL(", status = {}").format(_target(handle, signal)) if signal["kind"] == "accept" else sql.SQL(""),
             applied=_APPLIED,
             **_names(handle),
         ),
@@ -275,14 +285,13 @@ async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
     return changed
 
 
-def _rewritten(model: type[Row], row: Mapping[str, Any], values: Mapping[str, Any], accept: bool) -> Row | None:
-    """The row with the new values, or None where the result would not stand."""
-    status = "PENDING" if accept else row["status"]
+def _rewritten(model: type[Row], row: Mapping[str, Any], values: Mapping[str, Any], accepted: str | None) -> Row | None:
+    """The row with the new values, or None where the result would not stand. Args: `accepted`: where acceptance sends it."""
     try:
-        new = model.model_validate({**row, **values, "status": status})
+        new = model.model_validate({**row, **values, "status": accepted or row["status"]})
     except ValidationError:
         return None
-    if accept:
+    if accepted:
         new.validation_errors = None
     elif row["validation_errors"]:
         new.validation_errors = [found for found in row["validation_errors"] if found.get("field") not in values]
@@ -293,7 +302,7 @@ def _rewritten(model: type[Row], row: Mapping[str, Any], values: Mapping[str, An
 def _left(model: type[Row], row: Row) -> list[dict[str, Any]]:
     """What still keeps the row from being complete."""
     try:
-        model.model_validate({**row.model_dump(), "status": "PENDING"})
+        model.model_validate({**row.model_dump(), "status": model.lifecycle.clean})
     except ValidationError as error:
         return findings_of(error)
     return []

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ntro_dagster.subledger.lifecycle import Lifecycle, LifecycleInvalidError
 from ntro_dagster.subledger.period import Period
-from ntro_dagster.subledger.status import Lifecycle, SubledgerStatus
+from ntro_dagster.subledger.status import StatusEnum, SubledgerStatus
 
 
 def _no_float(value: Any) -> Any:
@@ -84,7 +85,9 @@ class Row(BaseModel):
     """Base of every subledger type.
 
     Fields that a complete row must have are typed Optional, so that a broken row can still be kept: list them in
-    `required`, and their presence is asked for in every status but NEEDS_ATTENTION and REJECTED.
+    `required`, and their presence is asked for in every status that is not loose (NEEDS_ATTENTION and REJECTED).
+
+    A type with statuses of its own annotates the field: `status: CallStatus = CallStatus.PENDING`.
 
     A type that is posted has `propose_for_gl(row)`, which makes a proposal of an approved row.
 
@@ -98,13 +101,16 @@ class Row(BaseModel):
 
     required: ClassVar[tuple[str, ...]] = ()
     accounts: ClassVar[tuple[str, ...]] = ()
-    lifecycle: ClassVar[Lifecycle] = SubledgerStatus.lifecycle
+    lifecycle: ClassVar[Lifecycle]
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4)
     entity_id: uuid.UUID
     period: Period
     task_id: uuid.UUID
-    status: SubledgerStatus = SubledgerStatus.PENDING
+    if TYPE_CHECKING:
+        status: StatusEnum = SubledgerStatus.PENDING
+    else:
+        status: SubledgerStatus = SubledgerStatus.PENDING
     source_ref: str | None = None
     validation_errors: list[dict[str, Any]] | None = None
     raw_payload: dict[str, Any] | None = None
@@ -117,6 +123,10 @@ class Row(BaseModel):
     posted_journal_ref: str | None = None
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.lifecycle = lifecycle_of(cls)
+
+    @classmethod
     @cache
     def content_fields(cls) -> tuple[str, ...]:
         """The fields that the digest of a row covers."""
@@ -125,7 +135,7 @@ class Row(BaseModel):
     @property
     def loose(self) -> bool:
         """Whether the row may be incomplete: it waits for a person, or was turned down."""
-        return self.status in {SubledgerStatus.NEEDS_ATTENTION, SubledgerStatus.REJECTED}
+        return self.status in self.lifecycle.loose
 
     @model_validator(mode="after")
     def _strict_fields_present_when_not_needs_attention(self) -> Self:
@@ -134,3 +144,15 @@ class Row(BaseModel):
             if missing:
                 raise PydanticCustomError("required_missing", "missing: {fields}", {"fields": ", ".join(missing)})
         return self
+
+
+def lifecycle_of(model: type[Row]) -> Lifecycle:
+    """That of the enum with which the model annotates `status`. Raises `LifecycleInvalidError`."""
+    annotation: Any = model.model_fields["status"].annotation
+    found = getattr(annotation, "lifecycle", None)
+    if not isinstance(found, Lifecycle):
+        raise LifecycleInvalidError(name=model.__name__, why="its status is not an enum with @lifecycle(Edge(…), …)")
+    return found
+
+
+Row.lifecycle = SubledgerStatus.lifecycle

@@ -1,8 +1,9 @@
 """Payloads become rows: validated, loaded in bulk, never lost.
 
 A payload that satisfies its type becomes a PENDING row. One that does not, or that came with findings, becomes a
-NEEDS_ATTENTION row with the findings and the raw payload. Staging the same source again updates rows that only machines
-have touched, and leaves every row alone that a person has edited or decided upon.
+NEEDS_ATTENTION row with the findings and the raw payload. (A type with statuses of its own has two of its own for that.)
+Staging the same source again updates rows that only machines have touched, and leaves every row alone that a person has
+edited or decided upon.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from ntro_dagster.platforms.tables import LogicalType
 from ntro_dagster.subledger.raw import holds_escapes, jsonable, storable
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row, row_ids
-from ntro_dagster.subledger.status import SubledgerStatus
 from ntro_dagster.subledger.tables import table_of
 
 CHUNK = 10_000
@@ -113,6 +113,9 @@ class Stager:
         self._partition: dict[str, Any] = {"entity_id": entity_id, "period": period, "task_id": task_id}
         self._id = row_ids(entity_id, period, kind.table)
         self._content = kind.model.content_fields()
+        self._status: Any = kind.model.model_fields["status"].annotation
+        self._lifecycle = kind.lifecycle
+        self._in_doubt, self._clean = self._lifecycle.in_doubt, self._lifecycle.clean
         self._known = frozenset(self._content)
         self._columns = (*STAGED_FIELDS, *self._content)
         self._values = itemgetter("id", "source_ref", *self._content)
@@ -153,11 +156,11 @@ class Stager:
         """The staged columns of one payload."""
         values, reference, findings, raw = Payload.of(payload)
         if not findings and values.keys() <= self._known:
-            found = self._validated(values, reference, "PENDING")
+            found = self._validated(values, reference, self._clean)
             if isinstance(found, Row):
                 unstorable = self._unstorable(found.__dict__)
                 if not unstorable and storable(reference):
-                    return self._columns_of(found, "PENDING", None, None)
+                    return self._columns_of(found, self._clean, None, None)
                 found = unstorable
             findings = found
         doubts = [*findings, *self._strange(values, reference)]
@@ -167,7 +170,7 @@ class Stager:
             kept = jsonable(raw if raw is not None else values)
         except RecursionError:
             kept = {"$repr": "nested too deeply; the document holds it"}
-        return self._columns_of(row, "NEEDS_ATTENTION", jsonable(doubts), kept)
+        return self._columns_of(row, self._in_doubt, jsonable(doubts), kept)
 
     def _validated(self, values: Mapping[str, Any], reference: str, status: str) -> Row | list[dict[str, Any]]:
         """The row, or why the values do not make one. A check of an author's that does not cope with a value is a finding too:
@@ -204,11 +207,11 @@ class Stager:
         ]
 
     def _loose(self, values: Mapping[str, Any], reference: str, findings: list[Mapping[str, Any]]) -> Row:
-        """A NEEDS_ATTENTION row with every value that stands on its own; what does not is a finding, and in the raw."""
+        """A row in doubt, with every value that stands on its own; what does not is a finding, and in the raw."""
         reference = reference if storable(reference) else _escaped(reference)
         kept = {name: value for name, value in values.items() if name in self._known}
         while True:
-            found = self._validated(kept, reference, "NEEDS_ATTENTION")
+            found = self._validated(kept, reference, self._in_doubt)
             if isinstance(found, Row):
                 found_here = self._unstorable(found.__dict__)
                 if not found_here:
@@ -218,7 +221,7 @@ class Stager:
             findings.extend(finding for finding in found if finding["field"] not in known)
             if not kept:  # not even an empty row satisfies the type: it is kept all the same
                 return self._kind.model.model_construct(
-                    **self._partition, id=self._id(reference), source_ref=reference, status=SubledgerStatus.NEEDS_ATTENTION
+                    **self._partition, id=self._id(reference), source_ref=reference, status=self._status(self._in_doubt)
                 )
             broken = {finding["field"] for finding in found} & kept.keys()
             for name in broken or set(kept):
@@ -248,12 +251,15 @@ class Stager:
         if repeated is not None:
             raise SourceRefRepeatedError(source_ref=repeated)
         reading = (*self._content, "validation_errors")
-        attention, pending = SubledgerStatus.NEEDS_ATTENTION, SubledgerStatus.PENDING
-        steps: tuple[tuple[Sequence[str], Merge], ...] = (
-            ((attention, pending), Merge(assign=reading, if_different=reading)),
-            ((attention,), Merge(assign=(*reading, "status"), staged_status=pending)),
-            ((pending,), Merge(("validation_errors",), staged_status=attention, if_different=("validation_errors",))),
-        )
+        in_doubt, clean, editable = self._in_doubt, self._clean, set(self._lifecycle.editable)
+        steps: list[tuple[Sequence[str], Merge]] = [
+            ([status for status in (in_doubt, clean) if status in editable], Merge(assign=reading, if_different=reading))
+        ]
+        if self._lifecycle.allows_a_run(in_doubt, clean):
+            steps.append(((in_doubt,), Merge(assign=(*reading, "status"), staged_status=clean)))
+        if clean in editable:
+            doubts = ("validation_errors",)
+            steps.append(((clean,), Merge(doubts, staged_status=in_doubt, if_different=doubts)))
         updated = 0
         for statuses, how in steps:
             where = replace(self._where, status=statuses)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 
-FORMAT = 2
+FORMAT = 3
 
 
 class DefinitionNotDeployedError(NtroError):
@@ -35,6 +37,7 @@ class Survey:
         module, attribute: where the definitions are; `executable`: the Python that imports them.
         repository, jobs: Dagster's snapshots, in the form in which they travel.
         names: every name of code in them.
+        statuses: every status that a row type of the tenant's has.
     """
 
     tenant: str
@@ -45,6 +48,7 @@ class Survey:
     repository: dict[str, Any]
     jobs: dict[str, dict[str, Any]]
     names: frozenset[str]
+    statuses: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, tenant: str, source: str, said: dict[str, Any], *, module: str, executable: str) -> Survey:
@@ -63,6 +67,7 @@ class Survey:
             repository.content,
             {name: job.content for name, job in jobs.items()},
             repository.names.union(*(job.names for job in jobs.values())),
+            frozenset(filter(None, map(words.status, _statuses(said)))),
         )
         return replace(made, repository=made.identified(repository.content))
 
@@ -90,6 +95,7 @@ class Survey:
                 "repository": self.repository,
                 "jobs": self.jobs,
                 "names": sorted(self.names),
+                "statuses": sorted(self.statuses),
             },
             sort_keys=True,
         )
@@ -100,7 +106,15 @@ class Survey:
         known = json.loads(text)
         if known.pop("format", None) != FORMAT:
             raise DefinitionNotDeployedError
-        return cls(**{**known, "names": frozenset(known["names"])})
+        return cls(**{**known, "names": frozenset(known["names"]), "statuses": frozenset(known["statuses"])})
+
+
+def _statuses(said: dict[str, Any]) -> Iterator[Any]:
+    """Of every row type that was described, as each edge of its lifecycle names them."""
+    for kind in said.get("types", ()):
+        for edge in kind["lifecycle"]["edges"]:
+            yield edge["from"]
+            yield edge["to"]
 
 
 def survey_file(directory: Path, tenant: str) -> Path:
@@ -132,3 +146,11 @@ def known_names(tenant: str, directory: Path | None = None) -> frozenset[str]:
     Raises: `DefinitionNotDeployedError`.
     """
     return survey_of(tenant, directory).names
+
+
+def known_statuses(tenant: str) -> frozenset[str]:
+    """The statuses that may be counted for this tenant beside the platform's own; none where there is no survey."""
+    try:
+        return survey_of(tenant).statuses
+    except DefinitionNotDeployedError:
+        return frozenset()
