@@ -18,7 +18,7 @@ import yaml
 
 from ntro_dagster.errors import NotFoundError, UsageError
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 class BundleNotFoundError(NotFoundError):
