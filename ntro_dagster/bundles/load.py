@@ -1,0 +1,108 @@
+"""Loads a bundle's code where it can do no harm, and asks what it defines.
+
+In a process of its own that reads nothing but this program, Python and the bundle (`tenant.seclusion`), with an empty
+environment and a limit on time, memory and output. The process is named here, not imported: bundles lie below the tenant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ntro_dagster.bundles.problems import Problem, Severity
+
+CHILD = "ntro_dagster.tenant.bundle_load"
+PATIENCE_S = 60.0
+LARGEST_ANSWER = 4 * 2**20
+"""Bytes. The child may write no file larger than this either."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedType:
+    """A row type of the bundle, without its code.
+
+    Attributes:
+        columns: name -> logical type.
+        lines: name of a field -> line of `file` that declares it.
+    """
+
+    name: str
+    table: str
+    file: str
+    line: int
+    columns: Mapping[str, str]
+    lines: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the bundle's code said it defines. `fills`: subledgers that its assets fill."""
+
+    types: tuple[LoadedType, ...] = ()
+    fills: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def load(root: Path, slug: str, *, search_path: Sequence[str] = ()) -> Loaded:
+    """Args: `search_path`: beside this program's own, as PYTHONPATH of the tenant's processes."""
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints:
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", CHILD, str(root.resolve()), slug, str(LARGEST_ANSWER)],
+                env=_environment(search_path),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=answer,
+                stderr=complaints,
+                timeout=PATIENCE_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            said = f"its code was still being imported after {PATIENCE_S:.0f} s"
+            return _failed("LOAD_TIMED_OUT", said, "do the work in an asset, not when a module is imported")
+        answer.seek(0)
+        try:
+            return _told(json.loads(answer.read(LARGEST_ANSWER + 1)))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 2000))
+            last = complaints.read().decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            said = f"its code ended the process that imported it (exit {ended}): {last[0]}"
+            return _failed("LOAD_FAILED", said, "code that is imported must not exit, print to file descriptors, or need much memory")
+
+
+def _failed(code: str, message: str, mend: str) -> Loaded:
+    return Loaded(problems=(Problem("assets.py", 1, code, message, mend),))
+
+
+def _environment(search_path: Sequence[str]) -> dict[str, str]:
+    """All that the code can know: a tenant's name that is nobody's."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    return {**kept, "NTRO_TENANT": "checked", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(search_path)}
+
+
+def _told(answer: Mapping[str, Any]) -> Loaded:
+    return Loaded(
+        types=tuple(
+            LoadedType(
+                name=str(each["name"]),
+                table=str(each["table"]),
+                file=str(each["file"]),
+                line=int(each["line"]),
+                columns={str(name): str(kind) for name, kind in each["columns"].items()},
+                lines={str(name): int(line) for name, line in each["lines"].items()},
+            )
+            for each in answer["types"]
+        ),
+        fills=tuple(map(str, answer["fills"])),
+        problems=tuple(
+            Problem(str(file), int(line), str(code), str(message), str(mend), Severity(severity))
+            for file, line, code, message, mend, severity in answer["problems"]
+        ),
+    )
