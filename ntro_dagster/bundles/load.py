@@ -29,15 +29,13 @@ class LoadedType:
     """A row type of the bundle, without its code.
 
     Attributes:
-        columns: name -> logical type.
+        description: as `subledger.description.TypeDescription` writes it.
         lines: name of a field -> line of `file` that declares it.
     """
 
-    name: str
-    table: str
+    description: Mapping[str, Any]
     file: str
     line: int
-    columns: Mapping[str, str]
     lines: Mapping[str, int]
 
 
@@ -91,11 +89,9 @@ def _told(answer: Mapping[str, Any]) -> Loaded:
     return Loaded(
         types=tuple(
             LoadedType(
-                name=str(each["name"]),
-                table=str(each["table"]),
+                description=dict(each["description"]),
                 file=str(each["file"]),
                 line=int(each["line"]),
-                columns={str(name): str(kind) for name, kind in each["columns"].items()},
                 lines={str(name): int(line) for name, line in each["lines"].items()},
             )
             for each in answer["types"]

@@ -38,7 +38,9 @@ _JURISDICTION = re.compile(r"[A-Z][A-Za-z]*([ -][A-Z][A-Za-z]*)*")
 _TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 REQUIRED = ("slug", "name", "description", "version", "jurisdictions", "start", "schedule", "timezone")
-OPTIONAL = ("tags", "reads", "parameters", "id", "state", "classification", "author")
+NEEDED = ("slug", "name", "version", "schedule", "timezone")
+"""Without these a runbook cannot even be loaded; the others are asked for when it is pushed."""
+OPTIONAL = ("tags", "reads", "sources", "parameters", "id", "state", "classification", "author")
 STATES = ("DRAFT", "ACTIVE", "RETIRED")
 
 
@@ -52,6 +54,7 @@ class Frontmatter:
         schedule: five cron fields, in `timezone` (IANA name): what a binding takes that says nothing else.
         reads: for each subledger that is filled from documents, the sources of those documents.
         parameters: JSON Schema of what a binding may set; closed kinds only.
+        sources: how the documents of a source are read, where they are not spending returns (`ingest.sources`).
     """
 
     slug: str
@@ -65,6 +68,7 @@ class Frontmatter:
     jurisdictions: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +170,18 @@ class _Reader:
         self._check()
 
     def head(self) -> Frontmatter | None:
-        if self._broken or not self.values:
+        if self._broken & {*NEEDED, "reads"} or not self.values:
             return None
-        values = self.values
+        values = {name: value for name, value in self.values.items() if name not in self._broken}
         return Frontmatter(
-            **{name: str(values[name]) for name in ("slug", "name", "version", "schedule", "timezone", "description", "start")},
+            **{name: str(values[name]) for name in NEEDED},
+            description=str(values.get("description", "")),
+            start=str(values.get("start", "")),
             reads={name: tuple(sources) for name, sources in (values.get("reads") or {}).items()},
-            jurisdictions=tuple(values["jurisdictions"]),
+            jurisdictions=tuple(values.get("jurisdictions") or ()),
             tags=tuple(values.get("tags") or ()),
             parameters=values.get("parameters") or {},
+            sources=values.get("sources") or {},
         )
 
     def _note(self, node: yaml.Node, place: Place) -> None:
@@ -349,6 +356,25 @@ def _reads(value: Any) -> list[Complaint]:
     return complaints
 
 
+_READERS = ("spend-return", "table")
+_OF_A_SOURCE = ("reader", "entity", "period")
+
+
+def _sources(value: Any) -> list[Complaint]:
+    mend = f"write `name: {{reader: table, entity: column, period: column}}`; the readers are {', '.join(_READERS)}"
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        return [((), "SOURCES_INVALID", "sources does not say how each source is read", mend)]
+    complaints: list[Complaint] = []
+    for name, said in value.items():
+        if not _SOURCE.fullmatch(str(name)):
+            complaints.append(((str(name),), "SOURCES_INVALID", f"{_shown(name)} cannot name a source", "use lower case letters, digits and hyphens"))
+        if said.get("reader") not in _READERS:
+            complaints.append(((str(name), "reader"), "SOURCES_INVALID", f"{name}: there is no reader {_shown(said.get('reader'))}", mend))
+        for key in said.keys() - set(_OF_A_SOURCE):
+            complaints.append(((str(name), str(key)), "SOURCES_INVALID", f"{name}: {key!r} has no place here", mend))
+    return complaints
+
+
 def _state(value: Any) -> list[Complaint]:
     return _pattern("FIELD_INVALID", re.compile("|".join(STATES)), f"one of {', '.join(STATES)}")(value)
 
@@ -369,6 +395,7 @@ _FORMS: dict[str, Callable[[Any], list[Complaint]]] = {
     "schedule": _schedule,
     "timezone": _timezone,
     "reads": _reads,
+    "sources": _sources,
     "parameters": parameter_problems,
     "id": _text,
     "state": _state,

@@ -18,10 +18,12 @@ from ntro_dagster.cli import (
     review,
     rows,
     run_logs,
+    runbooks,
     runs,
     schedules,
     services,
     tenants,
+    workflows,
 )
 from ntro_dagster.cli.invocation import HomeOption, JsonOption, command, invocation
 
@@ -58,6 +60,8 @@ app.add_typer(entities.app, name="entity")
 ingest.register(app)
 run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")
+app.add_typer(runbooks.app, name="runbook")
+app.add_typer(workflows.app, name="workflow")
 app.add_typer(errors.app, name="errors")
 app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")

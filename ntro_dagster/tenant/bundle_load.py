@@ -25,8 +25,9 @@ from ntro_dagster.bundles.problems import Problem, Severity, did_you_mean
 from ntro_dagster.errors import NtroError
 from ntro_dagster.orchestration.runbook import ledgers_of
 from ntro_dagster.platforms.environment import bound_tenant
+from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
-from ntro_dagster.subledger.tables import ColumnTypeError, table_of
+from ntro_dagster.subledger.tables import ColumnTypeError
 from ntro_dagster.tenant.seclusion import seclude
 
 MEMORY = 4 * 2**30
@@ -45,10 +46,10 @@ class BundleLoader:
         load_types(platform_bundle())
         platform = {kind.name for kind in subledger_types()}
         self._load("subledgers")
-        types = [kind for kind in subledger_types() if self._is_ours(kind)]
-        assets = self._load("assets")
+        types = [] if self.problems else subledger_types(self.bundle)
+        assets = None if self.problems else self._load("assets")
         fills = [] if assets is None else self._look_at_assets(assets, types, platform)
-        described = [self._describe(kind, platform) for kind in types]
+        described = [self._describe(kind) for kind in types]
         if assets is not None:
             self._look_for_idle_types(types, fills)
         return {
@@ -82,9 +83,6 @@ class BundleLoader:
             said = f"{type(error).__name__} while it was imported: {error}"
             self._add(file, line, "LOAD_FAILED", said, _ADVICE.get(type(error).__name__, "correct the line; nothing may be read or computed on import"))
 
-    def _is_ours(self, kind: SubledgerType) -> bool:
-        return kind.model.__module__.startswith(f"{self.bundle.package}.")
-
     def _look_at_assets(self, module: ModuleType, types: list[SubledgerType], platform: set[str]) -> list[str]:
         ledgers = ledgers_of(module)
         known = {kind.name for kind in types} | platform
@@ -97,9 +95,6 @@ class BundleLoader:
             if ledger.name not in known:
                 said = f"{ledger.name!r} is no row type of this bundle or the platform{did_you_mean(ledger.name, known)}"
                 self._add(file, line, "ASSET_WITHOUT_TYPE", said, f"known: {', '.join(sorted(known))}")
-            if ledger.owner_runbook not in {None, self.bundle.slug}:
-                said = f"it fills a subledger of {ledger.owner_runbook!r}"
-                self._add(file, line, "ASSET_OF_ANOTHER", said, "leave owner_runbook out: a runbook fills its own subledgers and the platform's")
             if not inspect.isasyncgenfunction(ledger.author):
                 said = f"{getattr(ledger.author, '__name__', ledger.name)} is not an async generator"
                 self._add(file, line, "ASSET_NOT_A_GENERATOR", said, "write `async def`, and `yield` one payload for each record")
@@ -125,31 +120,23 @@ class BundleLoader:
         said = "an asset of Dagster's own is not run: a runbook consists of @subledger_assets"
         self._add(file, line, "ASSET_NOT_RUN", said, "use @subledger_asset", Severity.WARNING)
 
-    def _describe(self, kind: SubledgerType, platform: set[str]) -> dict[str, Any] | None:
+    def _describe(self, kind: SubledgerType) -> dict[str, Any] | None:
         file, line = self._place(kind.model)
-        if kind.name in platform:
-            said = f"{kind.name} is a type of the platform's"
-            self._add(file, line, "TYPE_NAME_TAKEN", said, f"choose another name; the platform has {', '.join(sorted(platform))}")
-            return None
-        if kind.owner_runbook not in {None, self.bundle.slug}:
-            said = f"{kind.name} is registered for the runbook {kind.owner_runbook!r}"
-            self._add(file, line, "TYPE_OF_ANOTHER", said, "leave owner_runbook out: it is this runbook's")
-            return None
         lines = self._field_lines(kind)
         for listed in ("required", "editable"):
             for name in getattr(kind.model, listed, ()):
                 if name not in kind.model.content_fields():
                     said = f"{listed} names {name!r}, which is no field of it{did_you_mean(name, kind.model.content_fields())}"
                     self._add(file, lines.get(listed, line), "TYPE_FIELD_UNKNOWN", said, "correct the name")
-        if kind.model.lifecycle.posted and not hasattr(kind.model, "propose_for_gl"):
+        if kind.lifecycle.posted and not hasattr(kind.model, "propose_for_gl"):
             said = f"rows of {kind.name} are posted, but it does not say how"
             self._add(file, line, "PROPOSAL_MISSING", said, "add a classmethod propose_for_gl(row) that returns a BillProposal or a JournalProposal")
         try:
-            columns = {column.name: column.type.value for column in table_of(kind).columns}
+            description = TypeDescription.of(kind)
         except ColumnTypeError as error:
             self._add(file, lines.get(str(error.values.get("field")), line), error.code, error.explain(), error.advice())
             return None
-        return {"name": kind.name, "table": _table(kind, str(self.bundle.slug)), "file": file, "line": line, "columns": columns, "lines": lines}
+        return {"description": description.as_json(), "file": file, "line": line, "lines": lines}
 
     def _look_for_idle_types(self, types: list[SubledgerType], fills: list[str]) -> None:
         for kind in types:
@@ -198,10 +185,6 @@ _ADVICE = {
     "ImportError": "correct the name",
     "SystemExit": "code that is imported must not exit",
 }
-
-
-def _table(kind: SubledgerType, slug: str) -> str:
-    return str(getattr(kind, "table", None) or f"{slug.replace('-', '_')}__{kind.name}")
 
 
 def main() -> None:

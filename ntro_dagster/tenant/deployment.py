@@ -6,6 +6,7 @@ import psycopg
 
 from ntro_dagster.bundles import Bundle, frontmatter
 from ntro_dagster.subledger.deployment import deploy
+from ntro_dagster.subledger.registry import subledger_type
 from ntro_dagster.tenant.entities import refresh_views
 
 
@@ -14,13 +15,14 @@ def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
 
     Raises: what `deploy` raises, `RunbookInvalidError`.
     """
-    reads = [frontmatter(bundle).reads for bundle in bundles if bundle.slug]
+    reads = [(bundle, frontmatter(bundle).reads) for bundle in bundles if bundle.slug]
     applied = deploy(owner_dsn, *bundles)
     with psycopg.connect(owner_dsn) as connection:
         if applied:
             refresh_views(connection)
-        for subledger, sources in (item for each in reads for item in each.items()):
-            _read(connection, subledger, sources)
+        for bundle, named in reads:
+            for subledger, sources in named.items():
+                _read(connection, subledger_type(subledger, bundle.slug, bundle.version).table, sources)
 
 
 def _read(connection: psycopg.Connection, subledger: str, sources: tuple[str, ...]) -> None:

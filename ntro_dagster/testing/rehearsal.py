@@ -13,7 +13,7 @@ import secrets
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from ntro_dagster.bundles import Bundle, RunbookInvalidError
+from ntro_dagster.bundles import Bundle, RunbookInvalidError, platform_bundle
 from ntro_dagster.bundles.problems import errors
 from ntro_dagster.bundles.runbook_md import Frontmatter, read_page
 from ntro_dagster.errors import NtroError
@@ -36,7 +36,7 @@ from ntro_dagster.subledger.registry import SubledgerType, subledger_types
 from ntro_dagster.subledger.review import apply_signals, file_signal
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.testing.samples import SampleDesk
-from ntro_dagster.testing.scenario import APPROVER, PREPARER, Decision, Scenario, scenario_named
+from ntro_dagster.testing.scenario import Decision, Scenario, scenario_named
 from ntro_dagster.testing.scratch import TENANT, scratch_database
 
 MOST_ROUNDS = 8
@@ -92,9 +92,9 @@ def rehearse(root: Path, scenario: Scenario | str | Path, *, say: Say | None = N
     begun = time.monotonic()
     with scratch_database() as database, _bound(database.app):
         head = _head(root)
-        bundle = Bundle(head.slug, root)
+        bundle = Bundle(head.slug, root, f"v_{secrets.token_hex(6)}")  # so that its code is read anew
         bring_up_to_date(database.owner, bundle)
-        stage_set = _Stage(head, read_runbook(bundle), chosen, database, begun, say)
+        stage_set = _Stage(head, bundle, read_runbook(bundle), chosen, database, begun, say)
         stage_set.note("deployed")
         return asyncio.run(stage_set.play(root))
 
@@ -129,6 +129,7 @@ class _Stage:
     """One rehearsal under way."""
 
     head: Frontmatter
+    bundle: Bundle
     runbook: Runbook
     scenario: Scenario
     urls: DatabaseCredentials
@@ -143,7 +144,7 @@ class _Stage:
 
     @property
     def kinds(self) -> list[SubledgerType]:
-        return [kind for kind in subledger_types() if kind.owner_runbook in {None, self.head.slug}]
+        return subledger_types(platform_bundle(), self.bundle)
 
     def note(self, what: str) -> None:
         step = Step(time.monotonic() - self.begun, what)
@@ -205,24 +206,26 @@ class _Stage:
                     self.unused = [each for each in self.unused if each is not decision]
 
     async def _decide_all(self, kind: SubledgerType) -> None:
-        """The lifecycle's own way: for each status the first step that a person takes, or the one that turns a row down."""
-        edges = [edge for edge in kind.model.lifecycle.edges if edge.signal]
-        turned_down = [edge for edge in edges if edge.signal == "reject"]
-        statuses = dict.fromkeys(edge.source for edge in edges)
-        for status in statuses:
-            first = next(edge for edge in edges if edge.source == status)
-            edge = next((x for x in turned_down if x.source == status), None) if self.scenario.automatic == "reject" else first
-            if edge is not None and edge.signal is not None:
-                await self._file(kind, Decision(edge.signal, {"status": status}, subledger=kind.name))
+        """The lifecycle's own way: from each status the first step, if a person takes it, or the one that turns a row down."""
+        edges = kind.lifecycle.edges
+        for status in dict.fromkeys(edge.source for edge in edges):
+            leading_on = [edge for edge in edges if edge.source == status]
+            if self.scenario.automatic == "reject":
+                leading_on = [edge for edge in leading_on if edge.signal == "reject"]
+            if leading_on and leading_on[0].signal:
+                await self._file(kind, Decision(leading_on[0].signal, {"status": status}, subledger=kind.name))
 
     async def _file(self, kind: SubledgerType, decision: Decision) -> int:
         """File and apply one decision over the rows that it fits; returns how many."""
-        if not any(edge.signal == decision.decide for edge in kind.model.lifecycle.edges) and decision.decide != "edit":
-            return 0
+        sources = {edge.source for edge in kind.lifecycle.edges if edge.signal == decision.decide}
+        if decision.decide == "edit":
+            sources = set(kind.lifecycle.editable)
         rows = 0
         for entity, period in self.partitions:
-            handle = self._context(entity, period).open(kind.name, owner_runbook=kind.owner_runbook)
-            ids = [row.id for row in await handle.query(period=period) if _fits(row, decision)]
+            handle = self._context(entity, period).handle(kind)
+            ids = [row.id for row in await handle.query(period=period, status=sorted(sources)) if _fits(row, decision)]
+            if not ids:
+                continue
             filed = await file_signal(
                 self.desk,
                 kind,
@@ -232,8 +235,6 @@ class _Stage:
                 values=decision.values or None,
                 ids=ids,
             )
-            if not filed:
-                continue
             applied = await apply_signals(handle, period=period)
             rows += sum(each.rows for each in filed)
             refused = f"  {applied.refused} refused" if applied.refused else ""
@@ -244,8 +245,8 @@ class _Stage:
         for entity, period in self.partitions:
             run = self._context(entity, period)
             for kind in self.kinds:
-                if kind.model.lifecycle.posted:
-                    handle = run.open(kind.name, owner_runbook=kind.owner_runbook)
+                if kind.lifecycle.posted:
+                    handle = run.handle(kind)
                     posted = await post_approved(handle, period=period, currency=entity.currency)
                     if posted.rows:
                         self.note(f"posted {kind.name}{self._of(entity, period)}  {posted.rows} rows")
@@ -267,7 +268,7 @@ class _Stage:
         for kind in self.kinds:
             total: Counter[str] = Counter()
             for entity, period in self.partitions:
-                handle = self._context(entity, period).open(kind.name, owner_runbook=kind.owner_runbook)
+                handle = self._context(entity, period).handle(kind)
                 total.update(await handle.counts(period=period))
             if total:
                 counts[kind.name] = dict(total)
@@ -307,7 +308,7 @@ class _Stage:
         codes: Counter[str] = Counter()
         for kind in self.kinds:
             for entity, period in self.partitions:
-                handle = self._context(entity, period).open(kind.name, owner_runbook=kind.owner_runbook)
+                handle = self._context(entity, period).handle(kind)
                 for row in await handle.query(period=period):
                     codes.update(str(each.get("code")) for each in row.validation_errors or ())
         return dict(sorted(codes.items()))
@@ -331,11 +332,12 @@ class _Stage:
         if not counts:
             self.reasons.append("no row came of the samples: put a document into samples/")
         for kind in self.kinds:
-            edges = kind.model.lifecycle.edges
+            edges = kind.lifecycle.edges
             for status, rows in counts.get(kind.name, {}).items():
                 if any(edge.source == status for edge in edges):
-                    refused = "; refusals are in the timeline" if rows else ""
-                    self.reasons.append(f"{kind.name}: {rows} rows are still {status}{refused}")
+                    self.reasons.append(f"{kind.name}: {rows} rows are still {status}: decide them in a scenario of your own")
+                elif self.scenario.automatic == "accept" and kind.lifecycle.posted not in {None, status}:
+                    self.reasons.append(f"{kind.name}: {rows} rows ended as {status}, not {kind.lifecycle.posted}")
 
     def _expect_balance(self, expected: Any, balances: dict[str, dict[str, Decimal]]) -> None:
         if len(balances) > 1:
@@ -355,6 +357,3 @@ def _fits(row: Any, decision: Decision) -> bool:
 
 def _shown(counts: Any) -> str:
     return " ".join(f"{name}={rows}" for name, rows in counts.items() if rows) or "nothing"
-
-
-__all__ = ["APPROVER", "PREPARER", "Rehearsal", "Sequence", "Step", "rehearse"]
