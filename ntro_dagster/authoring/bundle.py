@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from ntro_dagster.bundles.runbook_md import LONGEST_SLUG, SLUG
+from ntro_dagster.bundles.fields import LONGEST_SLUG, SLUG
 from ntro_dagster.errors import UsageError
 
 SOURCE = "supplier-statement"
@@ -74,7 +74,9 @@ def new_bundle(slug: str, parent: Path) -> list[Path]:
         "requirements.txt": "# Exact pins of what is needed beside ntro itself: name==version\n",
         "subledgers/__init__.py": template("subledgers_init.py", values),
         f"subledgers/{TYPE}.py": template("statement_lines.py", values),
-        f"migrations/001_subledger_{TYPE}.sql": table_sql(slug, TYPE, _COLUMNS, _CONSTRAINTS, "One line of a supplier's statement a row."),
+        f"migrations/001_subledger_{TYPE}.sql": table_sql(
+            slug, TYPE, _COLUMNS, _CONSTRAINTS, "One line of a supplier's statement a row."
+        ),
         f"samples/{SOURCE}/{period}/statement.csv": template("statement.csv", values),
         "tests/test_scenarios.py": template("test_scenarios.py", values),
         "tests/one_rejected.yaml": template("one_rejected.yaml", values),
@@ -100,5 +102,3 @@ def template(name: str, values: dict[str, str]) -> str:
 
 def _month_before(day: date) -> date:
     return date(day.year - (day.month == 1), (day.month - 2) % 12 + 1, 1)
-
-

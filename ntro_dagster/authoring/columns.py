@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 
 from ntro_dagster.errors import UsageError
@@ -32,15 +33,7 @@ _IDENTIFIER = re.compile(
 )
 _TRUTH = ({"true", "false"}, {"yes", "no"})
 
-SQL_WORDS = frozenset(
-    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation column
-    concurrently constraint create cross current_catalog current_date current_role current_schema current_time
-    current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze from full
-    grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit localtime
-    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references returning right
-    select session_user similar some symmetric system_user table tablesample then to trailing true union unique user using
-    variadic verbose when where window with""".split()
-)
+SQL_WORDS = frozenset((files("ntro_dagster.authoring") / "reserved_words.txt").read_text().split())
 """PostgreSQL's reserved words: no column can be called so without quotes."""
 
 
@@ -172,7 +165,7 @@ class _Watch:
             self._not(LogicalType.DATE, value, row, "and other rows write dates in another way")
         self.shape = shape
 
-    def verdict(self) -> tuple[LogicalType, str]:
+    def verdict(self) -> tuple[LogicalType, str]:  # noqa: PLR0911 - one line per kind
         if not self.seen:
             return LogicalType.TEXT, "no row has a value: nothing can be told"
         if LogicalType.BOOLEAN not in self.against and len(self.truths) > 1:

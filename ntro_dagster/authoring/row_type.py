@@ -112,7 +112,9 @@ def _check_name(name: str, slug: str) -> None:
     if name in platform:
         raise TypeNameInvalidError(name=name, why=f"the platform has one{did_you_mean(name, platform)}")
     if len(table_name(name, slug)) > LONGEST_TABLE:
-        raise TypeNameInvalidError(name=name, why=f"its table {table_name(name, slug)} would have more than {LONGEST_TABLE} characters")
+        raise TypeNameInvalidError(
+            name=name, why=f"its table {table_name(name, slug)} would have more than {LONGEST_TABLE} characters"
+        )
 
 
 def _next_number(root: Path) -> int:
@@ -121,14 +123,19 @@ def _next_number(root: Path) -> int:
 
 
 def _fields(columns: Sequence[ColumnFound]) -> tuple[list[_Field], dict[str, str], list[str]]:
-    """The fields, and which of them say what a row is posted as: amount, currency, party. What the file does not have is added."""
+    """The fields, and which of them a row is posted with: amount, currency, party. What the file does not have is added."""
     fields = [_Field(column.name, column.type, _PYTHON[column.type]) for column in columns]
     notes = []
     roles = {}
     wanted = (
         ("amount", LogicalType.MONEY, "Money", [x for x in fields if x.type is LogicalType.MONEY]),
         ("currency", LogicalType.TEXT, "CurrencyCode", [x for x in fields if x.name in {"currency", "currency_code"}]),
-        ("party", LogicalType.TEXT, "str", [x for x in fields if re.search(r"name|supplier|vendor|tenant|payee|party", x.name) and x.type is LogicalType.TEXT]),
+        (
+            "party",
+            LogicalType.TEXT,
+            "str",
+            [x for x in fields if re.search(r"name|supplier|vendor|tenant|payee|party", x.name) and x.type is LogicalType.TEXT],
+        ),
     )
     for role, logical, annotation, fitting in wanted:
         if fitting:
@@ -139,13 +146,18 @@ def _fields(columns: Sequence[ColumnFound]) -> tuple[list[_Field], dict[str, str
             roles[role] = role if role not in {x.name for x in fields} else f"{role}_posted"
             fields.append(_Field(roles[role], logical, annotation))
             notes.append(f"{roles[role]} is not in the file, but a row is posted with it: have assets.py fill it")
-    notes.append(f"a row is posted as a bill of `{roles['amount']}` to `{roles['party']}`: change propose_for_gl where that is wrong")
+    notes.append(
+        f"a row is posted as a bill of `{roles['amount']}` to `{roles['party']}`: change propose_for_gl where that is wrong"
+    )
     return fields, roles, notes
 
 
 def _module(name: str, slug: str, csv: str, fields: Sequence[_Field], roles: dict[str, str]) -> str:
     required = ", ".join(f'"{roles[role]}"' for role in ("amount", "currency", "party"))
-    imports = sorted({"BillProposal", "Row", "register_type", *(x.annotation for x in fields if x.annotation in {"Money", "CurrencyCode"})}, key=_isort)
+    imports = sorted(
+        {"BillProposal", "Row", "register_type", *(x.annotation for x in fields if x.annotation in {"Money", "CurrencyCode"})},
+        key=_isort,
+    )
     day = "from datetime import date\n" if any(field.type is LogicalType.DATE for field in fields) else ""
     lines = "".join(f"    {field.name}: {field.annotation} | None = None\n" for field in fields)
     amount, currency, party = roles["amount"], roles["currency"], roles["party"]
@@ -195,14 +207,16 @@ def _sql_columns(fields: Sequence[_Field]) -> str:
 def _constraints(fields: Sequence[_Field]) -> str:
     amounts = [field.name for field in fields if field.type is LogicalType.MONEY]
     conditions = " AND ".join(f"{name} <> 'NaN'" for name in amounts)
-    return f"    -- NaN is a value of NUMERIC, and greater than every number.\n    CONSTRAINT amounts_are_numbers CHECK ({conditions})\n"
+    why = "    -- NaN is a value of NUMERIC, and greater than every number.\n"
+    return f"{why}    CONSTRAINT amounts_are_numbers CHECK ({conditions})\n"
 
 
 def _register(path: Path, name: str) -> str | None:
     """Adds the module to the package's imports; None where the file is not written as `ntro runbook new` writes it."""
     if not path.exists():
         path.write_text(
-            f'"""The runbook\'s own row types. Importing this package registers them."""\n\nfrom . import {name}\n\n__all__ = ["{name}"]\n',
+            '"""The runbook\'s own row types. Importing this package registers them."""\n\n'
+            f'from . import {name}\n\n__all__ = ["{name}"]\n',
             encoding="utf-8",
         )
         return "subledgers/__init__.py was written: importing it registers the type"

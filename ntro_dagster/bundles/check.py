@@ -15,7 +15,9 @@ from ntro_dagster.bundles.requirements import installed_versions, requirement_pr
 from ntro_dagster.bundles.runbook_md import RunbookPage, read_page
 from ntro_dagster.bundles.sql_files import migration_problems
 
-_STOPS_LOADING = frozenset({"SYNTAX_ERROR", "SYMLINK", "NOT_A_FILE", "BUNDLE_TOO_LARGE", "IMPORTS_ANOTHER_BUNDLE", "IMPORT_FORBIDDEN"})
+_STOPS_LOADING = frozenset(
+    {"SYNTAX_ERROR", "SYMLINK", "NOT_A_FILE", "BUNDLE_TOO_LARGE", "IMPORTS_ANOTHER_BUNDLE", "IMPORT_FORBIDDEN"}
+)
 """With these the code is not even imported: it would fail the same way, or worse."""
 
 
@@ -75,4 +77,10 @@ def _unfilled_reads(page: RunbookPage, fills: Sequence[str]) -> Iterable[Problem
     for name in page.head.reads if page.head else ():
         if name not in fills:
             said = f"reads names {name}, but assets.py fills {', '.join(fills)}"
-            yield Problem("runbook.md", page.line("reads", name), "READS_UNFILLED", said, "correct the name, or add a @subledger_asset for it")
+            yield Problem(
+                "runbook.md",
+                page.line("reads", name),
+                "READS_UNFILLED",
+                said,
+                "correct the name, or add a @subledger_asset for it",
+            )

@@ -65,7 +65,10 @@ def layout_problems(root: Path) -> list[Problem]:
             problems.append(Problem(shown, 1, "FILE_NAME", said, "rename one of them"))
         if count > MOST_FILES:
             said = f"the bundle has more than {MOST_FILES} files"
-            return [*problems, Problem(shown, 1, "BUNDLE_TOO_LARGE", said, "keep data out of it: documents come in with `ntro ingest`")]
+            return [
+                *problems,
+                Problem(shown, 1, "BUNDLE_TOO_LARGE", said, "keep data out of it: documents come in with `ntro ingest`"),
+            ]
     if total > LARGEST_BUNDLE:
         said = f"the bundle's files come to {total / 2**20:.0f} MB, more than {LARGEST_BUNDLE // 2**20}"
         problems.append(Problem(".", 1, "BUNDLE_TOO_LARGE", said, "keep data out of it: documents come in with `ntro ingest`"))

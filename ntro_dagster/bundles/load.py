@@ -72,7 +72,9 @@ def load(root: Path, slug: str, *, search_path: Sequence[str] = ()) -> Loaded:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 2000))
             last = complaints.read().decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             said = f"its code ended the process that imported it (exit {ended}): {last[0]}"
-            return _failed("LOAD_FAILED", said, "code that is imported must not exit, print to file descriptors, or need much memory")
+            return _failed(
+                "LOAD_FAILED", said, "code that is imported must not exit, print to file descriptors, or need much memory"
+            )
 
 
 def _failed(code: str, message: str, mend: str) -> Loaded:

@@ -7,13 +7,14 @@ free text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from ntro_dagster.bundles.problems import did_you_mean
 
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str, str, str]
+"""Place below the field, code, sentence, what to do."""
 
 _CODE = "PARAMETER_INVALID"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -61,7 +62,7 @@ def _of_one(name: Any, schema: Any) -> Iterator[tuple[Place, str, str]]:
     elif kind == "integer":
         allowed = {"minimum", "maximum", "enum"}
     elif kind == "boolean":
-        allowed = set()
+        allowed = set[str]()
     elif kind == "number":
         yield ("type",), f"{name} is a number, which may be a float", "make it a string with format decimal and a pattern"
         return
@@ -74,19 +75,32 @@ def _of_one(name: Any, schema: Any) -> Iterator[tuple[Place, str, str]]:
         yield ("default",), f"{name}: its default is not one of its own values", "correct the default"
 
 
-def _of_text(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[Place, str, str]]:
+def _of_text(name: str, schema: Mapping[str, Any]) -> Generator[tuple[Place, str, str], None, set[str]]:
     """Returns the keys that this text may have."""
     form, pattern = schema.get("format"), schema.get("pattern")
     if "enum" in schema:
         choices = schema["enum"]
         if not isinstance(choices, list) or not choices or not all(isinstance(c, str) and _WORD.fullmatch(c) for c in choices):
-            yield ("enum",), f"{name}: choices must be plain words", "use letters, digits, `_`, `-` and `.`; quote what YAML reads as a number"
+            yield (
+                ("enum",),
+                f"{name}: choices must be plain words",
+                "use letters, digits, `_`, `-` and `.`; quote what YAML reads as a number",
+            )
         return {"enum"}
     if form in {"period", "date"}:
         return {"format"}
     if form == "decimal":
-        if not isinstance(pattern, str) or not pattern.endswith("$") or not pattern.startswith(DECIMAL_PATTERNS) or not _closed(pattern):
-            yield ("pattern",), f"{name}: a decimal needs a pattern that lets through digits alone", r"for instance `pattern: '^[0-9]{1,12}(\.[0-9]{1,2})?$'`"
+        if (
+            not isinstance(pattern, str)
+            or not pattern.endswith("$")
+            or not pattern.startswith(DECIMAL_PATTERNS)
+            or not _closed(pattern)
+        ):
+            yield (
+                ("pattern",),
+                f"{name}: a decimal needs a pattern that lets through digits alone",
+                r"for instance `pattern: '^[0-9]{1,12}(\.[0-9]{1,2})?$'`",
+            )
         return {"format", "pattern"}
     yield (), f"{name} would be free text", f"say one of: {_KINDS}"
     return {"format", "pattern"}

@@ -82,7 +82,9 @@ def python_problems(surroundings: Surroundings) -> list[Problem]:
         try:
             tree = ast.parse(path.read_bytes(), filename=name)
         except SyntaxError as error:
-            problems.append(Problem(name, error.lineno or 1, "SYNTAX_ERROR", f"Python cannot read it: {error.msg}", "correct the line"))
+            problems.append(
+                Problem(name, error.lineno or 1, "SYNTAX_ERROR", f"Python cannot read it: {error.msg}", "correct the line")
+            )
             continue
         except (OSError, ValueError, RecursionError, MemoryError) as error:
             problems.append(Problem(name, 1, "SYNTAX_ERROR", f"Python cannot read it: {error}", "save it as plain UTF-8 text"))
@@ -109,13 +111,21 @@ def _imports(tree: ast.AST, path: Path, around: Surroundings) -> Iterator[tuple[
 def _absolute(name: str, around: Surroundings, tests: bool, *, may_be_attribute: bool = False) -> Iterator[Complaint]:
     first, *rest = name.split(".")
     if first.startswith(BUNDLES) or first == "runbooks":
-        yield "IMPORTS_ANOTHER_BUNDLE", f"{name} belongs to another bundle", "copy what is needed; bundles come and go each on its own"
+        yield (
+            "IMPORTS_ANOTHER_BUNDLE",
+            f"{name} belongs to another bundle",
+            "copy what is needed; bundles come and go each on its own",
+        )
     elif first == "ntro_dagster":
         yield from _of_the_platform(name, rest, around, may_be_attribute)
     elif tests or first in sys.stdlib_module_names:
         return
     elif around.holds(first):
-        yield "IMPORT_NOT_RELATIVE", f"{first} is a module of this bundle, which is no top-level package", f"write `from .{first} import ...`"
+        yield (
+            "IMPORT_NOT_RELATIVE",
+            f"{first} is a module of this bundle, which is no top-level package",
+            f"write `from .{first} import ...`",
+        )
     elif not around.has(first):
         said = f"{first} is neither installed nor pinned in requirements.txt"
         yield "IMPORT_NOT_INSTALLED", said, "pin it in requirements.txt and have it installed for the tenant, or do without it"
@@ -129,7 +139,11 @@ def _of_the_platform(name: str, rest: list[str], around: Surroundings, may_be_at
     module = rest[:-1] if may_be_attribute else rest
     place = around.platform.joinpath(*module)
     if not (place.is_dir() or place.with_suffix(".py").is_file()):
-        yield "MODULE_NOT_FOUND", f"{'.'.join(['ntro_dagster', *module])} does not exist", "docs/runbooks.md lists what runbooks import"
+        yield (
+            "MODULE_NOT_FOUND",
+            f"{'.'.join(['ntro_dagster', *module])} does not exist",
+            "docs/runbooks.md lists what runbooks import",
+        )
 
 
 def _relative(node: ast.ImportFrom, path: Path, root: Path) -> Iterator[Complaint]:
@@ -150,7 +164,11 @@ def _relative(node: ast.ImportFrom, path: Path, root: Path) -> Iterator[Complain
         return
     for alias in node.names:
         if alias.name != "*" and not _is_module(target / alias.name):
-            yield "IMPORT_UNRESOLVED", f"{written}{'' if written.endswith('.') else '.'}{alias.name} does not exist in this bundle", "correct the name, or add the file"
+            yield (
+                "IMPORT_UNRESOLVED",
+                f"{written}{'' if written.endswith('.') else '.'}{alias.name} does not exist in this bundle",
+                "correct the name, or add the file",
+            )
 
 
 def _is_module(target: Path) -> bool:

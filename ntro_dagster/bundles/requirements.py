@@ -11,7 +11,10 @@ from typing import NamedTuple
 from ntro_dagster.bundles.problems import Problem
 
 FILE = "requirements.txt"
-_PIN = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?P<extras>\[[A-Za-z0-9,._ -]+\])?\s*==\s*(?P<version>[A-Za-z0-9.+!_-]+)")
+_PIN = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\[[A-Za-z0-9,._ -]+\])?"
+    r"\s*==\s*(?P<version>[A-Za-z0-9.+!_-]+)"
+)
 
 
 class Pin(NamedTuple):
@@ -55,7 +58,9 @@ def requirement_problems(root: Path, installed: dict[str, str]) -> tuple[list[Pi
         match = _PIN.fullmatch(line)
         if match is None:
             said = f"{line!r} is not an exact pin"
-            problems.append(Problem(FILE, number, "REQUIREMENT_NOT_PINNED", said, "write `name==version`, and nothing else on the line"))
+            problems.append(
+                Problem(FILE, number, "REQUIREMENT_NOT_PINNED", said, "write `name==version`, and nothing else on the line")
+            )
             continue
         pin = Pin(number, normal(match["name"]), match["version"])
         problems += [Problem(FILE, number, *complaint) for complaint in _of_pin(pin, pins, installed)]

@@ -34,7 +34,8 @@ _SWITCH = re.compile(
 )
 _SETS_CONFIG = re.compile(r"set_config\s*\(\s*'(role|search_path|session_authorization|session_replication_role)'", re.IGNORECASE)
 _CHANGES = re.compile(
-    r"(?:CREATE|ALTER|DROP|TRUNCATE|INSERT INTO|UPDATE|DELETE FROM|COMMENT ON|GRANT|REVOKE|LOCK)\b.*?\b(system|ingest)\s*\.", re.IGNORECASE
+    r"(?:CREATE|ALTER|DROP|TRUNCATE|INSERT INTO|UPDATE|DELETE FROM|COMMENT ON|GRANT|REVOKE|LOCK)\b.*?\b(system|ingest)\s*\.",
+    re.IGNORECASE,
 )
 _TABLE = re.compile(
     r"(?:CREATE(?: UNLOGGED)? TABLE|ALTER TABLE|DROP TABLE|TRUNCATE(?: TABLE)?)(?: IF NOT EXISTS| IF EXISTS)?(?: ONLY)? "
@@ -42,6 +43,10 @@ _TABLE = re.compile(
     re.IGNORECASE,
 )
 _TRIGGER = re.compile(r"ALTER TABLE .*(DISABLE|ENABLE) (TRIGGER|RULE|ROW LEVEL SECURITY)\b|DROP (TRIGGER|RULE|POLICY)\b")
+
+
+Complaint = tuple[str, str, str]
+"""Code, sentence, what to do."""
 
 
 class Statement(NamedTuple):
@@ -111,7 +116,7 @@ def migration_problems(root: Path, slug: str | None) -> list[Problem]:
             problems.append(Problem(name, 1, "SQL_UNREADABLE", f"cannot be read as UTF-8 text: {error}", "save it as UTF-8"))
             continue
         for statement in statements(text):
-            problems += [Problem(name, line, *rest) for line, *rest in statement_complaints(statement, slug)]
+            problems += [Problem(name, line, *complaint) for line, complaint in statement_complaints(statement, slug)]
     return problems
 
 
@@ -126,7 +131,9 @@ def _numbers(files: list[Path]) -> Iterator[Problem]:
             continue
         number = int(match[1])
         if number in taken:
-            yield Problem(name, 1, "MIGRATION_REPEATED", f"{match[1]} is also the number of {taken[number]}", "give it the next free number")
+            yield Problem(
+                name, 1, "MIGRATION_REPEATED", f"{match[1]} is also the number of {taken[number]}", "give it the next free number"
+            )
             continue
         expected = max(taken, default=0) + 1
         if number != expected:
@@ -139,34 +146,40 @@ def _numbers(files: list[Path]) -> Iterator[Problem]:
 def _strays(folder: Path) -> Iterator[Problem]:
     for path in sorted(folder.iterdir()):
         if path.suffix != ".sql" and not path.name.startswith(("_", ".")) and path.suffix.lower() == ".sql":
-            yield Problem(f"migrations/{path.name}", 1, "MIGRATION_NAME", "does not end in .sql, so it would never run", "rename it")
+            yield Problem(
+                f"migrations/{path.name}", 1, "MIGRATION_NAME", "does not end in .sql, so it would never run", "rename it"
+            )
 
 
-def statement_complaints(statement: Statement, slug: str | None) -> Iterator[tuple[int, str, str, str]]:
-    """(line, code, sentence, what to do) for each rule that a statement breaks."""
+def statement_complaints(statement: Statement, slug: str | None) -> Iterator[tuple[int, Complaint]]:
+    """Each rule that a statement breaks, with the line."""
     line, said = statement.line, statement.bare.upper()
     for pattern, what in _OWN_TRANSACTION:
         if pattern.match(said):
-            yield line, "SQL_NOT_IN_TRANSACTION", f"{what} cannot run in a transaction, and every migration does", "leave it out"
+            yield (
+                line,
+                ("SQL_NOT_IN_TRANSACTION", f"{what} cannot run in a transaction, and every migration does", "leave it out"),
+            )
     if _TRANSACTION.match(said):
-        yield line, "SQL_ENDS_TRANSACTION", "a migration is one transaction, begun and ended for it", "leave it out"
+        yield line, ("SQL_ENDS_TRANSACTION", "a migration is one transaction, begun and ended for it", "leave it out")
     if _SWITCH.match(said) or _SETS_CONFIG.search(statement.text):
         what = "changes role, owner, privileges or search_path"
-        yield line, "SQL_SWITCHES_ROLE", what, "leave it out, and write `ledgers.` before every table"
+        yield line, ("SQL_SWITCHES_ROLE", what, "leave it out, and write `ledgers.` before every table")
     if _CHANGES.match(statement.bare):
-        yield line, "SQL_OF_THE_PLATFORM", "changes what is the platform's (schemas system, ingest)", "keep to the runbook's own tables"
+        what = "changes what is the platform's (schemas system, ingest)"
+        yield line, ("SQL_OF_THE_PLATFORM", what, "keep to the runbook's own tables")
     if _TRIGGER.match(said):
-        yield line, "SQL_OF_THE_PLATFORM", "touches triggers, by which the database keeps its rules", "leave it out"
+        yield line, ("SQL_OF_THE_PLATFORM", "touches triggers, by which the database keeps its rules", "leave it out")
     elif slug and (table := _TABLE.match(statement.bare)):
         own = f"{slug.replace('-', '_')}__"
         if not table[1].lower().startswith(own):
             said = f"{table[1]} is not a table of this runbook"
-            yield line, "TABLE_OF_ANOTHER", said, f"its tables are ledgers.{own}<type>"
+            yield line, ("TABLE_OF_ANOTHER", said, f"its tables are ledgers.{own}<type>")
     if re.match(r"DO\b", said):
         yield from _inside(statement, slug)
 
 
-def _inside(statement: Statement, slug: str | None) -> Iterator[tuple[int, str, str, str]]:
+def _inside(statement: Statement, slug: str | None) -> Iterator[tuple[int, Complaint]]:
     """A DO block is a script within the script."""
     match = re.search(r"\$(\w*)\$(.*)\$\1\$", statement.text, re.DOTALL)
     if match is None:

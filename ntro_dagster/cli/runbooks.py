@@ -33,7 +33,7 @@ def new(
     def human() -> None:
         for path in files:
             line(str(path))
-        note(f"`ntro workflow check {root}` looks it over, `ntro workflow test {root}` tries it out; docs/runbooks.md goes on from there")
+        note(f"next: `ntro workflow check {root}`, `ntro workflow test {root}`; then docs/runbooks.md")
 
     result({"slug": slug, "directory": root, "files": files}, human)
 

@@ -33,7 +33,9 @@ def group() -> None:
 def check(
     bundle: BundleArgument,
     *,
-    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="Against this tenant's environment, not this program's.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", "-t", help="Against this tenant's environment, not this program's.")
+    ] = None,
     no_database: Annotated[bool, typer.Option("--no-database", help="Leave migrations and tables untried.")] = False,
 ) -> int:
     """Everything that is wrong with a bundle, at once. Exit code 1: it could not be deployed."""
@@ -54,12 +56,14 @@ def check(
 def test(
     bundle: BundleArgument,
     *,
-    scenario: Annotated[str, typer.Option("--scenario", "-s", metavar="happy|reject_all|FILE", help="What people decide.")] = "happy",
+    scenario: Annotated[
+        str, typer.Option("--scenario", "-s", metavar="happy|reject_all|FILE", help="What people decide.")
+    ] = "happy",
 ) -> int:
     """Run a bundle's samples through a month-end, in this process, on a throw-away database. Exit code 1: it did not pass."""
     from importlib import import_module  # noqa: PLC0415
 
-    checked, problems = _examine(bundle, None, database=False)
+    _, problems = _examine(bundle, None, database=False)
     wrong = [problem for problem in problems if problem.is_error]
     if wrong:
         value = {"bundle": bundle, "passed": False, "problems": wrong}
@@ -147,6 +151,9 @@ def _summary(report: Rehearsal) -> None:
     for reason in report.reasons:
         line(f"✗ {reason}", "bold red")
     verdict = "passed" if report.passed else "did not pass"
-    line(f"{report.runbook}: scenario {report.scenario!r} {verdict} in {duration(report.seconds)}", "green" if report.passed else "bold red")
+    line(
+        f"{report.runbook}: scenario {report.scenario!r} {verdict} in {duration(report.seconds)}",
+        "green" if report.passed else "bold red",
+    )
     if not report.passed:
         note("a scenario is a YAML file; docs/runbooks.md lists what it may hold")

@@ -56,7 +56,8 @@ class BundleLoader:
             "types": [each for each in described if each],
             "fills": fills,
             "problems": [
-                [each.file, each.line, each.code, each.message, each.mend, each.severity.value] for each in sorted(set(self.problems))
+                [each.file, each.line, each.code, each.message, each.mend, each.severity.value]
+                for each in sorted(set(self.problems))
             ],
         }
 
@@ -81,7 +82,13 @@ class BundleLoader:
             self._add(file, line, "SYNTAX_ERROR", f"Python cannot read it: {error.msg}", "correct the line")
         else:
             said = f"{type(error).__name__} while it was imported: {error}"
-            self._add(file, line, "LOAD_FAILED", said, _ADVICE.get(type(error).__name__, "correct the line; nothing may be read or computed on import"))
+            self._add(
+                file,
+                line,
+                "LOAD_FAILED",
+                said,
+                _ADVICE.get(type(error).__name__, "correct the line; nothing may be read or computed on import"),
+            )
 
     def _look_at_assets(self, module: ModuleType, types: list[SubledgerType], platform: set[str]) -> list[str]:
         ledgers = ledgers_of(module)
@@ -89,7 +96,9 @@ class BundleLoader:
         for value in list(vars(module).values()):
             self._look_at_dagster_asset(value)
         if not ledgers:
-            self._add("assets.py", 1, "NO_ASSET", "assets.py has no @subledger_asset", "decorate the function that yields the rows")
+            self._add(
+                "assets.py", 1, "NO_ASSET", "assets.py has no @subledger_asset", "decorate the function that yields the rows"
+            )
         for ledger in ledgers:
             file, line = self._place(ledger.author)
             if ledger.name not in known:
@@ -111,14 +120,16 @@ class BundleLoader:
             return
         keys = value.keys if isinstance(value, AssetsDefinition) else [value.key]
         function = getattr(getattr(value, "op", None), "compute_fn", None) if isinstance(value, AssetsDefinition) else None
-        file, line = self._place(inspect.unwrap(getattr(function, "decorated_fn", None) or function)) if function else ("assets.py", 1)
+        file, line = (
+            self._place(inspect.unwrap(getattr(function, "decorated_fn", None) or function)) if function else ("assets.py", 1)
+        )
         for key in keys:
             if key.path[0] != bound_tenant():
                 said = f"the asset {key.to_user_string()} lies outside the tenant: another client's could go by the same name"
                 self._add(file, line, "ASSET_OUTSIDE_TENANT", said, "use @subledger_asset, whose key begins with the tenant")
                 return
         said = "an asset of Dagster's own is not run: a runbook consists of @subledger_assets"
-        self._add(file, line, "ASSET_NOT_RUN", said, "use @subledger_asset", Severity.WARNING)
+        self._add(file, line, "ASSET_NOT_RUN", said, "use @subledger_asset", severity=Severity.WARNING)
 
     def _describe(self, kind: SubledgerType) -> dict[str, Any] | None:
         file, line = self._place(kind.model)
@@ -130,7 +141,13 @@ class BundleLoader:
                     self._add(file, lines.get(listed, line), "TYPE_FIELD_UNKNOWN", said, "correct the name")
         if kind.lifecycle.posted and not hasattr(kind.model, "propose_for_gl"):
             said = f"rows of {kind.name} are posted, but it does not say how"
-            self._add(file, line, "PROPOSAL_MISSING", said, "add a classmethod propose_for_gl(row) that returns a BillProposal or a JournalProposal")
+            self._add(
+                file,
+                line,
+                "PROPOSAL_MISSING",
+                said,
+                "add a classmethod propose_for_gl(row) that returns a BillProposal or a JournalProposal",
+            )
         try:
             description = TypeDescription.of(kind)
         except ColumnTypeError as error:
@@ -143,7 +160,14 @@ class BundleLoader:
             if kind.name not in fills:
                 file, line = self._place(kind.model)
                 said = f"no asset fills {kind.name}"
-                self._add(file, line, "TYPE_UNFILLED", said, f'add `@subledger_asset("{kind.name}")`, or remove the type', Severity.WARNING)
+                self._add(
+                    file,
+                    line,
+                    "TYPE_UNFILLED",
+                    said,
+                    f'add `@subledger_asset("{kind.name}")`, or remove the type',
+                    severity=Severity.WARNING,
+                )
 
     def _field_lines(self, kind: SubledgerType) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -175,7 +199,7 @@ class BundleLoader:
     def _below(self, path: Path) -> str:
         return path.resolve().relative_to(self.bundle.root.resolve()).as_posix()
 
-    def _add(self, file: str, line: int, code: str, message: str, mend: str, severity: Severity = Severity.ERROR) -> None:
+    def _add(self, file: str, line: int, code: str, message: str, mend: str, *, severity: Severity = Severity.ERROR) -> None:
         self.problems.append(Problem(file, line, code, message, mend, severity))
 
 

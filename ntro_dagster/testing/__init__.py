@@ -1,7 +1,7 @@
 """For whoever writes a runbook: runs a bundle as a tenant would, against a throw-away database, with scripted people (spec 16).
 
-    report = rehearse(BUNDLE, HAPPY)
-    assert report.passed, report.reasons
+report = rehearse(BUNDLE, HAPPY)
+assert report.passed, report.reasons
 """
 
 from ntro_dagster.testing.rehearsal import Rehearsal, rehearse

@@ -238,7 +238,9 @@ class _Stage:
             applied = await apply_signals(handle, period=period)
             rows += sum(each.rows for each in filed)
             refused = f"  {applied.refused} refused" if applied.refused else ""
-            self.note(f"{decision.decide} {kind.name}{self._of(entity, period)} by {decision.person}  {applied.applied} rows{refused}")
+            self.note(
+                f"{decision.decide} {kind.name}{self._of(entity, period)} by {decision.person}  {applied.applied} rows{refused}"
+            )
         return rows
 
     async def _post(self) -> None:
@@ -341,7 +343,9 @@ class _Stage:
 
     def _expect_balance(self, expected: Any, balances: dict[str, dict[str, Decimal]]) -> None:
         if len(balances) > 1:
-            self.reasons.append(f"the trial balance has several currencies ({', '.join(sorted(balances))}); it cannot be compared")
+            self.reasons.append(
+                f"the trial balance has several currencies ({', '.join(sorted(balances))}); it cannot be compared"
+            )
             return
         found = next(iter(balances.values()), {})
         for account in sorted({*expected, *found}):

@@ -115,8 +115,8 @@ class SampleDesk:
     async def partitions(self) -> list[tuple[EntityRef, str]]:
         """Entities and months that documents were filed for; where none was, one entity in the runbook's first month."""
         rows = await self.database.fetch(
-            "SELECT DISTINCT e.id, e.slug, e.currency, i.period FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id "
-            "ORDER BY i.period, e.slug"
+            "SELECT DISTINCT e.id, e.slug, e.currency, i.period "
+            "FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id ORDER BY i.period, e.slug"
         )
         found = [(EntityRef(row["id"], row["slug"], row["currency"]), row["period"]) for row in rows]
         if not found:

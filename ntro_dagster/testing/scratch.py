@@ -128,16 +128,24 @@ def _introduce(owner: str) -> None:
 def _copy(server: ScratchServer, template: DatabaseCredentials) -> DatabaseCredentials:
     """A copy of the template under a name of its own, for the template's roles."""
     name = f"{template.database}_{secrets.token_hex(6)}"
-    owner, *members = (str(conninfo_to_dict(url)["user"]) for url in (template.owner, template.app, template.desk, template.auditor))
+    owner, *members = (
+        str(conninfo_to_dict(url)["user"]) for url in (template.owner, template.app, template.desk, template.auditor)
+    )
     with psycopg.connect(server.admin_dsn(), autocommit=True) as admin:
         admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(*map(sql.Identifier, (name, template.database, owner)))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
+                *map(sql.Identifier, (name, template.database, owner))
+            )
         )
         admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
         for member in members:
-            admin.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(name), sql.Identifier(member)))
+            admin.execute(
+                sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(name), sql.Identifier(member))
+            )
         admin.execute(
-            sql.SQL("ALTER DATABASE {} SET statement_timeout = {}").format(sql.Identifier(name), sql.Literal(LONGEST_STATEMENT_MS))
+            sql.SQL("ALTER DATABASE {} SET statement_timeout = {}").format(
+                sql.Identifier(name), sql.Literal(LONGEST_STATEMENT_MS)
+            )
         )
     urls = {role: _elsewhere(getattr(template, role), name) for role in ("owner", "app", "desk", "auditor")}
     return replace(template, database=name, **urls)
@@ -169,7 +177,11 @@ def _drop_others(server: ScratchServer, template: str) -> None:
 def _code_at_hand() -> str:
     """Digest of all that makes a template what it is: migrations, and the code that applies and attaches."""
     package, platform = Path(ntro_dagster.__file__).parent, platform_bundle().root
-    folders = [platform / "migrations", platform / "subledgers", *(package / part for part in ("subledger", "platforms", "tenant", "gl"))]
+    folders = [
+        platform / "migrations",
+        platform / "subledgers",
+        *(package / part for part in ("subledger", "platforms", "tenant", "gl")),
+    ]
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*")):

@@ -62,7 +62,9 @@ def _without_migrations(root: Path, checked: Checked) -> Iterator[Problem]:
         return
     for kind in checked.loaded.types:
         table = kind.description["table"]
-        yield Problem(kind.file, kind.line, "TABLE_MISSING", f"no migration creates ledgers.{table}", "add migrations/001_*.sql that does")
+        yield Problem(
+            kind.file, kind.line, "TABLE_MISSING", f"no migration creates ledgers.{table}", "add migrations/001_*.sql that does"
+        )
 
 
 def _failed(root: Path, error: MigrationFailedError) -> Problem:
@@ -80,12 +82,16 @@ def _failed(root: Path, error: MigrationFailedError) -> Problem:
             line = _named(text, cause.diag)
         if cause.diag.message_hint:
             said += f" ({cause.diag.message_hint})"
-    return Problem(file, line, "SQL_FAILS", f"PostgreSQL refuses it: {said}", "correct the statement; nothing of the file was kept")
+    return Problem(
+        file, line, "SQL_FAILS", f"PostgreSQL refuses it: {said}", "correct the statement; nothing of the file was kept"
+    )
 
 
 def _named(text: str, diag: psycopg.errors.Diagnostic) -> int:
     """The last statement that names what the complaint is about."""
-    names = {diag.table_name, diag.constraint_name, diag.column_name, *re.findall(r'"([^"]+)"', diag.message_primary or "")} - {None}
+    names = {diag.table_name, diag.constraint_name, diag.column_name, *re.findall(r'"([^"]+)"', diag.message_primary or "")} - {
+        None
+    }
     fitting = [each.line for each in statements(text) if any(str(name) in each.text for name in names)]
     return fitting[-1] if fitting else 1
 
@@ -95,12 +101,12 @@ def _compared(root: Path, connection: psycopg.Connection, kind: LoadedType) -> I
     table, declared = description.table, description.columns
     found = columns_of(connection, SCHEMA, table)
     if not found:
-        mend = f"add a migration that creates it; the platform's 004_expenses.sql and `ntro runbook new-type` show the columns"
+        mend = "add a migration that creates it; the platform's 004_expenses.sql and `ntro runbook new-type` show the columns"
         yield Problem(kind.file, kind.line, "TABLE_MISSING", f"no migration creates ledgers.{table}", mend)
         return
     for name in sorted(declared.keys() - found.keys()):
         said = f"{name} is in the type, but not in ledgers.{table}"
-        mend = f"add a migration: ALTER TABLE ledgers.{table} ADD COLUMN {name} {_COLUMNS[declared[name]]}"
+        mend = "add a migration: ALTER TABLE ledgers.{table} ADD COLUMN {name} {_COLUMNS[declared[name]]}"
         yield Problem(kind.file, kind.lines.get(name, kind.line), "TABLE_DRIFT", said, mend)
     for name in sorted(declared.keys() & found.keys()):
         if declared[name] != found[name]:
