@@ -40,15 +40,27 @@ def examine(root: Path, *, search_path: Sequence[str] = ()) -> Checked:
 
     Args: `search_path`: PYTHONPATH of the tenant that it is for; its packages count as installed.
     """
+    page, problems = static(root, search_path=search_path)
+    stops = any(problem.code in _STOPS_LOADING for problem in problems)
+    loaded = Loaded() if stops or page.head is None else load(root, page.head.slug, search_path=search_path)
+    known = {(problem.file, problem.line) for problem in errors(problems)}
+    problems += [problem for problem in loaded.problems if (problem.file, problem.line) not in known]
+    if loaded.fills:
+        problems += _unfilled_reads(page, loaded.fills)
+    return Checked(page, loaded, sorted(set(problems)))
+
+
+def static(root: Path, *, search_path: Sequence[str] = ()) -> tuple[RunbookPage, list[Problem]]:
+    """What can be told without importing the bundle's code."""
     if not root.is_dir():
         gone = Problem(".", 1, "NOT_A_BUNDLE", "there is no such folder", "name the folder that holds runbook.md")
-        return Checked(RunbookPage(None, {}, ()), Loaded(), [gone])
+        return RunbookPage(None, {}, ()), [gone]
     page = read_page(root)
     slug = page.head.slug if page.head else None
     environment = (*search_path, *sys.path)
     pins, wrong_pins = requirement_problems(root, installed_versions(environment))
     around = Surroundings(root, environment, tuple(pins), Path(__file__).parents[1])
-    problems = [
+    return page, [
         *layout_problems(root),
         *_missing(root),
         *page.problems,
@@ -56,13 +68,6 @@ def examine(root: Path, *, search_path: Sequence[str] = ()) -> Checked:
         *migration_problems(root, slug),
         *python_problems(around),
     ]
-    stops = any(problem.code in _STOPS_LOADING for problem in problems)
-    loaded = Loaded() if stops or not slug else load(root, slug, search_path=search_path)
-    known = {(problem.file, problem.line) for problem in errors(problems)}
-    problems += [problem for problem in loaded.problems if (problem.file, problem.line) not in known]
-    if loaded.fills:
-        problems += _unfilled_reads(page, loaded.fills)
-    return Checked(page, loaded, sorted(set(problems)))
 
 
 def _missing(root: Path) -> Iterable[Problem]:

@@ -49,8 +49,11 @@ Complaint = tuple[str, str, str]
 """Code, sentence, what to do."""
 
 
+_OPENS_BLOCK = re.compile(r"(?:(?:BEGIN|DECLARE|THEN|ELSE|LOOP)\s+)+", re.IGNORECASE)
+
+
 class Statement(NamedTuple):
-    """One statement. `bare`: blanks evened out, without comments and without what stands in quotes."""
+    """One statement, from its first word on. `bare`: blanks evened out, without comments and without what stands in quotes."""
 
     line: int
     text: str
@@ -87,7 +90,7 @@ def _statement(sql: str, start: int, end: int, bare: list[str], first_line: int)
         text = sql[start:end]
         skipped = re.match(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*", text, re.DOTALL)
         begins = start + (skipped.end() if skipped else 0)
-        yield Statement(first_line + sql.count("\n", 0, begins), text, said)
+        yield Statement(first_line + sql.count("\n", 0, begins), sql[begins:end], said)
 
 
 def _end_of_comment(sql: str, position: int) -> int:
@@ -184,10 +187,9 @@ def _inside(statement: Statement, slug: str | None) -> Iterator[tuple[int, Compl
     match = re.search(r"\$(\w*)\$(.*)\$\1\$", statement.text, re.DOTALL)
     if match is None:
         return
-    skipped = len(statement.text) - len(statement.text.lstrip())
-    first = statement.line + statement.text.count("\n", skipped, match.start(2))
-    for inner in statements(match[2], first):
-        head = re.sub(r"^(?:(?:BEGIN|DECLARE|THEN|ELSE|LOOP)\s+)+", "", inner.bare, flags=re.IGNORECASE)
-        if head.upper() in {"END", "BEGIN"} or re.match(r"END (IF|LOOP|CASE)\b", head.upper()):
-            continue
-        yield from statement_complaints(Statement(inner.line, inner.text, head), slug)
+    for inner in statements(match[2], statement.line + statement.text.count("\n", 0, match.start(2))):
+        opened = _OPENS_BLOCK.match(inner.text)
+        line = inner.line + (inner.text.count("\n", 0, opened.end()) if opened else 0)
+        bare = _OPENS_BLOCK.sub("", inner.bare)
+        if not re.fullmatch(r"(END|BEGIN)( (IF|LOOP|CASE))?", bare.upper()):
+            yield from statement_complaints(Statement(line, inner.text, bare), slug)

@@ -46,12 +46,14 @@ class BundleLoader:
         load_types(platform_bundle())
         platform = {kind.name for kind in subledger_types()}
         self._load("subledgers")
-        types = [] if self.problems else subledger_types(self.bundle)
-        assets = None if self.problems else self._load("assets")
-        fills = [] if assets is None else self._look_at_assets(assets, types, platform)
+        stand = not self.problems
+        types = subledger_types(self.bundle) if stand else []
         described = [self._describe(kind) for kind in types]
+        places = {kind.name: self._place(kind.model) for kind in types}  # before a failure forgets the modules
+        assets = self._load("assets") if stand else None
+        fills = [] if assets is None else self._look_at_assets(assets, types, platform)
         if assets is not None:
-            self._look_for_idle_types(types, fills)
+            self._look_for_idle_types(places, fills)
         return {
             "types": [each for each in described if each],
             "fills": fills,
@@ -155,17 +157,16 @@ class BundleLoader:
             return None
         return {"description": description.as_json(), "file": file, "line": line, "lines": lines}
 
-    def _look_for_idle_types(self, types: list[SubledgerType], fills: list[str]) -> None:
-        for kind in types:
-            if kind.name not in fills:
-                file, line = self._place(kind.model)
-                said = f"no asset fills {kind.name}"
+    def _look_for_idle_types(self, places: dict[str, tuple[str, int]], fills: list[str]) -> None:
+        for name, (file, line) in places.items():
+            if name not in fills:
+                said = f"no asset fills {name}"
                 self._add(
                     file,
                     line,
                     "TYPE_UNFILLED",
                     said,
-                    f'add `@subledger_asset("{kind.name}")`, or remove the type',
+                    f'add `@subledger_asset("{name}")`, or remove the type',
                     severity=Severity.WARNING,
                 )
 

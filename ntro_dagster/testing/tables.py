@@ -15,7 +15,7 @@ from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.check import Checked
 from ntro_dagster.bundles.load import LoadedType
 from ntro_dagster.bundles.problems import Problem, errors
-from ntro_dagster.bundles.sql_files import Statement, statements
+from ntro_dagster.bundles.sql_files import statements
 from ntro_dagster.platforms.migrations import MigrationFailedError, MigrationRefusedError, migrate
 from ntro_dagster.platforms.postgres.catalogue import columns_of
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
@@ -138,10 +138,5 @@ def _column(root: Path, table: str, name: str) -> tuple[str, int] | None:
         for statement in statements(path.read_text()):
             match = re.search(rf"\b{re.escape(name)}\b", statement.text)
             if match and table in statement.text:
-                place = f"migrations/{path.name}", _line(statement, match.start())
+                place = f"migrations/{path.name}", statement.line + statement.text.count("\n", 0, match.start())
     return place
-
-
-def _line(statement: Statement, position: int) -> int:
-    skipped = len(statement.text) - len(statement.text.lstrip())
-    return statement.line + statement.text.count("\n", skipped, position)
