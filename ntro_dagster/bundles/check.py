@@ -14,6 +14,7 @@ from ntro_dagster.bundles.python_files import Surroundings, python_problems
 from ntro_dagster.bundles.requirements import installed_versions, requirement_problems
 from ntro_dagster.bundles.runbook_md import RunbookPage, read_page
 from ntro_dagster.bundles.sql_files import migration_problems
+from ntro_dagster.errors import UsageError
 
 _STOPS_LOADING = frozenset(
     {"SYNTAX_ERROR", "SYMLINK", "NOT_A_FILE", "BUNDLE_TOO_LARGE", "IMPORTS_ANOTHER_BUNDLE", "IMPORT_FORBIDDEN"}
@@ -28,6 +29,24 @@ class Checked:
     page: RunbookPage
     loaded: Loaded
     problems: list[Problem]
+
+
+class BundleProblemsError(UsageError):
+    """Values: `problems` (a list of `Problem`), `first`, `others`."""
+
+    code = "BUNDLE_HAS_PROBLEMS"
+    summary = "the bundle has problems that a deployment would founder on"
+    detail = "{first}{others}"
+    mend = "`ntro workflow check` lists them all; nothing was stored"
+
+
+def must_pass(root: Path) -> None:
+    """For push and deploy. Raises `BundleProblemsError`."""
+    wrong = errors(check(root))
+    if wrong:
+        first = f"{wrong[0].file}:{wrong[0].line}: {wrong[0].code}: {wrong[0].message}"
+        others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise BundleProblemsError(problems=wrong, first=first, others=others)
 
 
 def check(root: Path) -> list[Problem]:

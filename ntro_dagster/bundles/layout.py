@@ -8,15 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ntro_dagster.bundles.archive import LARGEST_BUNDLE, LARGEST_FILE, LEFT_OUT, LONGEST_PATH, MOST_FILES
 from ntro_dagster.bundles.problems import Problem
-
-LARGEST_FILE = 8 * 2**20
-LARGEST_BUNDLE = 32 * 2**20
-MOST_FILES = 1_000
-LONGEST_NAME = 200
-
-LEFT_OUT = frozenset({"__pycache__", "node_modules", "build", "dist"})
-"""Folders that tools leave behind. What begins with a dot, and `.pyc`, is left out too."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._+@()-]*")
 
@@ -30,17 +23,17 @@ def unsafe(name: str) -> str | None:
         return "it leads out of the bundle"
     if "" in parts or "." in parts:
         return "it is not in its shortest form"
-    if len(name) > LONGEST_NAME:
-        return f"it has more than {LONGEST_NAME} characters"
+    if len(name) > LONGEST_PATH:
+        return f"it has more than {LONGEST_PATH} characters"
     if not all(_PLAIN.fullmatch(part) and not part.endswith((" ", ".")) for part in parts):
         return "it has characters that not every system can keep"
     return None
 
 
 def bundle_files(root: Path) -> Iterator[Path]:
-    """Every file that belongs to the bundle, in the order of their names; links are not followed, and are among them."""
+    """Every file that belongs to the bundle, as `archive` takes them, and the links among them, which are not followed."""
     for entry in sorted(os.scandir(root), key=lambda found: found.name):
-        if entry.name.startswith(".") or entry.name in LEFT_OUT or entry.name.endswith((".pyc", ".egg-info")):
+        if entry.name.startswith(".") or entry.name in LEFT_OUT or entry.name.endswith(".pyc"):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from bundle_files(Path(entry.path))

@@ -11,6 +11,7 @@ import typer
 
 from ntro_dagster.cli import (
     balance,
+    deployments,
     entities,
     errors,
     failures,
@@ -67,6 +68,7 @@ app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
+deployments.register(workflows.app)
 
 
 @command(app, "demo")
