@@ -141,6 +141,7 @@ class _Stage:
     partitions: list[tuple[EntityRef, str]] = field(default_factory=list)
     balances: dict[tuple[str, str], TrialBalance] = field(default_factory=dict)
     unused: list[Decision] = field(default_factory=list)
+    decided: set[tuple[str, str, UUID]] = field(default_factory=set)
 
     @property
     def kinds(self) -> list[SubledgerType]:
@@ -223,9 +224,12 @@ class _Stage:
         rows = 0
         for entity, period in self.partitions:
             handle = self._context(entity, period).handle(kind)
-            ids = [row.id for row in await handle.query(period=period, status=sorted(sources)) if _fits(row, decision)]
+            found = await handle.query(period=period, status=sorted(sources))
+            # What a decision could not do to a row, it is not asked to do again in the next round.
+            ids = [row.id for row in found if _fits(row, decision) and (*decision.key, row.id) not in self.decided]
             if not ids:
                 continue
+            self.decided |= {(*decision.key, row_id) for row_id in ids}
             filed = await file_signal(
                 self.desk,
                 kind,

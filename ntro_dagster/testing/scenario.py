@@ -74,6 +74,11 @@ class Decision:
     by: str | None = None
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from other decisions."""
+        return self.decide, f"{dict(self.where)} {dict(self.values)} {self.subledger} {self.person}"
+
+    @property
     def person(self) -> str:
         if self.by:
             return self.by if ":" in self.by else f"user:{self.by}"
