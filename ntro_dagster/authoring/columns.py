@@ -31,6 +31,7 @@ _SLASHED = re.compile(r"([0-9]{1,2})([/.-])([0-9]{1,2})\2([0-9]{4})")
 _IDENTIFIER = re.compile(
     r"(^|_)(id|no|nr|num|number|code|ref|reference|account|phone|postcode|zip|sort|iban|isin|vat_reg|key|uprn|year)(_|$)"
 )
+_LIKE_A_DAY = re.compile(r"[0-9][/.-][0-9]{1,2}[/.-][0-9]")
 _TRUTH = ({"true", "false"}, {"yes", "no"})
 
 SQL_WORDS = frozenset((files("ntro_dagster.authoring") / "reserved_words.txt").read_text().split())
@@ -107,6 +108,7 @@ class _Watch:
     pointed: int = 0
     truths: set[str] = field(default_factory=set)
     shape: str = ""
+    like_a_day: bool = False
     day_first: int = 0
     month_first: int = 0
 
@@ -159,6 +161,7 @@ class _Watch:
             elif not day_first:
                 self.month_first = self.month_first or row
         else:
+            self.like_a_day = _LIKE_A_DAY.search(value) is not None
             self._not(LogicalType.DATE, value, row, "which is no date as YYYY-MM-DD or with a four-digit year last")
             return
         if self.shape not in ("", shape):
@@ -176,9 +179,11 @@ class _Watch:
             if _IDENTIFIER.search(self.name):
                 return LogicalType.TEXT, "digits only, but by its name it is an identifier, not a number to reckon with"
             return LogicalType.INTEGER, f"all {self.seen} values are whole numbers; make it Money if they are amounts"
+        if LogicalType.MONEY not in self.against and not self.pointed:
+            return LogicalType.TEXT, "digits only, and too many for a whole number"
         if LogicalType.MONEY not in self.against:
             return LogicalType.MONEY, f"all {self.seen} values are exact decimals"
-        nearest = LogicalType.DATE if self.shape else LogicalType.MONEY
+        nearest = LogicalType.DATE if self.shape or self.like_a_day else LogicalType.MONEY
         return LogicalType.TEXT, self.against[nearest]
 
     def _date(self) -> tuple[LogicalType, str]:
