@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.bundles.layout import bundle_files
 from ntro_dagster.bundles.problems import Problem, Severity
 
 CHILD = "ntro_dagster.tenant.bundle_load"
@@ -50,10 +53,10 @@ class Loaded:
 
 def load(root: Path, slug: str, *, search_path: Sequence[str] = ()) -> Loaded:
     """Args: `search_path`: beside this program's own, as PYTHONPATH of the tenant's processes."""
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints, _in_reach(root) as shown:
         try:
             ended = subprocess.run(
-                [sys.executable, "-m", CHILD, str(root.resolve()), slug, str(LARGEST_ANSWER)],
+                [sys.executable, "-m", CHILD, str(shown.resolve()), slug, str(LARGEST_ANSWER)],
                 env=_environment(search_path),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -75,6 +78,26 @@ def load(root: Path, slug: str, *, search_path: Sequence[str] = ()) -> Loaded:
             return _failed(
                 "LOAD_FAILED", said, "code that is imported must not exit, print to file descriptors, or need much memory"
             )
+
+
+@contextmanager
+def _in_reach(root: Path) -> Iterator[Path]:
+    """The bundle, or for root, whose child becomes nobody, a copy that nobody can read."""
+    if os.geteuid() != 0:
+        yield root
+        return
+    with tempfile.TemporaryDirectory(prefix="ntro-bundle-") as copy:
+        Path(copy).chmod(0o755)
+        for path in bundle_files(root):
+            if path.is_symlink() or not path.is_file():
+                continue
+            target = Path(copy, path.relative_to(root))
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            target.chmod(0o644)
+        for folder in (path for path in Path(copy).rglob("*") if path.is_dir()):
+            folder.chmod(0o755)
+        yield Path(copy)
 
 
 def _failed(code: str, message: str, mend: str) -> Loaded:

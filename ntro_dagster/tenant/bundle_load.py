@@ -10,7 +10,9 @@ import ast
 import inspect
 import json
 import os
+import pwd
 import resource
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -212,6 +214,16 @@ _ADVICE = {
 }
 
 
+def _become_nobody(needed: list[Path]) -> None:
+    """Of root: else the code could send signals to anything. Not where nobody can reach what the process still has to read."""
+    if os.geteuid() != 0 or not all(part.stat().st_mode & stat.S_IXOTH for path in needed for part in (path, *path.parents)):
+        return
+    nobody = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(nobody.pw_gid)
+    os.setuid(nobody.pw_uid)
+
+
 def main() -> None:
     root, slug, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     said, sys.stdout = sys.stdout, sys.stderr
@@ -222,6 +234,7 @@ def main() -> None:
     # Not all of sys.path: of a checkout that would be the whole folder, with whatever home lies in it.
     given = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     seclude([package, platform / "subledgers", platform / "migrations", root, *given])
+    _become_nobody([package, Path(sys.prefix), platform, root])
     with redirect_stdout(sys.stderr):
         described = BundleLoader(Bundle(slug, root)).describe()
     said.write(json.dumps(described))

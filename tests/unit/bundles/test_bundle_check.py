@@ -431,6 +431,13 @@ def test_code_that_is_looked_over_sees_no_environment(bundle: Path, monkeypatch:
     assert check(bundle) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_code_that_root_looks_over_is_nobody(bundle: Path) -> None:
+    append("assets.py", "\nimport os\n\nassert os.geteuid() != 0, 'root'\n")(bundle)
+    bundle.chmod(0o700)
+    assert check(bundle) == []
+
+
 def test_what_a_bundle_prints_is_no_answer(bundle: Path) -> None:
     append("assets.py", "\nprint('{}')\n")(bundle)
     assert check(bundle) == []
