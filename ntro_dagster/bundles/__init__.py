@@ -10,11 +10,12 @@ from ntro_dagster.bundles.bundle import (
     runbook_bundle,
     runbook_bundles,
 )
-from ntro_dagster.bundles.runbook_md import Frontmatter
+from ntro_dagster.bundles.runbook_md import Derived, Frontmatter
 
 __all__ = [
     "Bundle",
     "BundleNotFoundError",
+    "Derived",
     "Frontmatter",
     "RunbookInvalidError",
     "bundle_of",

@@ -174,6 +174,23 @@ def _sources(value: Any) -> list[Complaint]:
     return complaints
 
 
+def _derives(value: Any) -> list[Complaint]:
+    mend = "write `name: {from: [subledger], earlier_months: false}`"
+    if not isinstance(value, dict):
+        return [((), "DERIVES_INVALID", "derives does not say what is made of which rows", mend)]
+    complaints: list[Complaint] = []
+    for name, said in value.items():
+        rows = said.get("from") if isinstance(said, dict) else None
+        named = isinstance(rows, list) and bool(rows) and all(isinstance(row, str) and _NAME.fullmatch(row) for row in rows)
+        if not _NAME.fullmatch(str(name)) or not named:
+            complaints.append(((str(name),), "DERIVES_INVALID", f"{_shown(name)} is made of no subledger's rows", mend))
+        elif said.keys() - {"from", "earlier_months"} or not isinstance(said.get("earlier_months", False), bool):
+            complaints.append(
+                ((str(name),), "DERIVES_INVALID", f"{name}: only `from` and `earlier_months` have a place here", mend)
+            )
+    return complaints
+
+
 def _state(value: Any) -> list[Complaint]:
     return _pattern("FIELD_INVALID", re.compile("|".join(STATES)), f"one of {', '.join(STATES)}")(value)
 
@@ -195,6 +212,7 @@ FORMS: dict[str, Callable[[Any], list[Complaint]]] = {
     "timezone": _timezone,
     "reads": _reads,
     "sources": _sources,
+    "derives": _derives,
     "parameters": parameter_problems,
     "id": _text,
     "state": _state,

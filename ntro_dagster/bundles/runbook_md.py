@@ -26,7 +26,15 @@ SECTIONS = ("When to use", "Steps", "Edge cases")
 REQUIRED = ("slug", "name", "description", "version", "jurisdictions", "start", "schedule", "timezone")
 NEEDED = ("slug", "name", "version", "schedule", "timezone")
 """Without these a runbook cannot even be loaded; the others are asked for when it is pushed."""
-OPTIONAL = ("tags", "reads", "sources", "parameters", "id", "state", "classification", "author")
+OPTIONAL = ("tags", "reads", "sources", "derives", "parameters", "id", "state", "classification", "author")
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Of which subledgers' rows another's are made; `earlier`: of those of the entity's earlier months too."""
+
+    rows: tuple[str, ...]
+    earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Frontmatter:
         schedule: five cron fields, in `timezone` (IANA name): what a binding takes that says nothing else.
         reads: for each subledger that is filled from documents, the sources of those documents.
         parameters: JSON Schema of what a binding may set; closed kinds only.
+        derives: for each subledger that is filled from other rows, from which.
         sources: how the documents of a source are read, where they are not spending returns (`ingest.sources`).
     """
 
@@ -54,6 +63,7 @@ class Frontmatter:
     tags: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    derives: dict[str, Derived] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,7 @@ class _Reader:
         self._check()
 
     def head(self) -> Frontmatter | None:
-        if self._broken & {*NEEDED, "reads"} or not self.values:
+        if self._broken & {*NEEDED, "reads", "sources", "derives"} or not self.values:
             return None
         values = {name: value for name, value in self.values.items() if name not in self._broken}
         return Frontmatter(
@@ -174,6 +184,10 @@ class _Reader:
             tags=tuple(values.get("tags") or ()),
             parameters=values.get("parameters") or {},
             sources=values.get("sources") or {},
+            derives={
+                name: Derived(tuple(said["from"]), said.get("earlier_months", False))
+                for name, said in (values.get("derives") or {}).items()
+            },
         )
 
     def _note(self, node: yaml.Node, place: Place) -> None:

@@ -70,8 +70,10 @@ class SampleDesk:
         if not path.is_file():
             raise SampleMissingError(path=document.path)
         named = self._entity(document.entity) if document.entity else None
-        period = document.period or period_of(Path("/") / document.path)
         source = document.source or self._source(document.path)
+        # A table may name the month of each record: then no folder does.
+        named_by_rows = "period" in self.head.sources.get(source, {})
+        period = document.period or (None if named_by_rows else period_of(Path("/") / document.path))
         try:
             outcome = await self._of(path, named, period, source)
         except EntityMissingError:

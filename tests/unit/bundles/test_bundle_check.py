@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,18 @@ TABLE: dict[str, tuple[Mutation, str, str | int, str]] = {
         "runbook.md",
         "  statements:",
         "READS_UNFILLED",
+    ),
+    "an unknown reader": (
+        replace("runbook.md", "reads:", "sources:\n  rents:\n    reader: tabel\nreads:"),
+        "runbook.md",
+        "reader: tabel",
+        "SOURCES_INVALID",
+    ),
+    "made of nothing": (
+        replace("runbook.md", "reads:", "derives:\n  journal_proposals: {from: []}\nreads:"),
+        "runbook.md",
+        "journal_proposals:",
+        "DERIVES_INVALID",
     ),
     "a section missing": (replace("runbook.md", "## Edge cases", "## Oddities"), "runbook.md", "timezone:", "SECTION_MISSING"),
     "a parameter of free text": (
@@ -414,12 +427,15 @@ def test_a_bundle_that_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not possible(), reason="this kernel has no Landlock")
-def test_code_that_is_looked_over_reads_no_file(bundle: Path, tmp_path: Path) -> None:
-    """And sees nothing of the environment."""
-    secret = tmp_path / "secret.txt"
-    secret.write_text("the figures")
-    append("assets.py", f"\nfrom pathlib import Path\n\nPath({str(secret)!r}).read_text()\n")(bundle)
-    (problem,) = check(bundle)
+def test_code_that_is_looked_over_reads_no_file(bundle: Path) -> None:
+    """Not even one that every user of the machine may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        secret = Path(folder, "secret.txt")
+        secret.write_text("the figures")
+        secret.chmod(0o644)
+        append("assets.py", f"\nfrom pathlib import Path\n\nPath({str(secret)!r}).read_text()\n")(bundle)
+        (problem,) = check(bundle)
     assert (problem.file, problem.code) == ("assets.py", "LOAD_FAILED")
     assert "PermissionError" in problem.message
     assert problem.line == line_of(bundle, "assets.py", "read_text")
