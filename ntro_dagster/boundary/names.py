@@ -14,6 +14,8 @@ SURVEYS = "NTRO_SURVEYS"
 """Environment variable: the directory of the surveys that a process goes by (`boundary.answers.survey`)."""
 RELAY_SOCKETS, RELAY_SOCKET = "NTRO_RELAY_SOCKETS", "relay.sock"
 """Environment variable of the relay: the directory of the tenants' own directories; and its socket's name in each."""
+RELAY_LISTENER = "NTRO_RELAY_LISTENER"
+"""Environment variable of the relay: the file that says where it listens for tenants on other hosts; it need not exist."""
 RELAY = "NTRO_RELAY"
 """Environment variable of a tenant's processes: where the workspace's relay listens for it."""
 CODE_LOCATION_TAG = "dagster/code_location"
@@ -25,6 +27,11 @@ UNIT_TAG = "ntro/unit"
 def unit(tenant: str, partition: str) -> dict[str, str]:
     """The tag that keeps runs of one tenant's partition apart; other tenants have partitions of the same name."""
     return {UNIT_TAG: f"{tenant}|{partition}"}
+
+
+def monthly_key(partition: str, version: str | None) -> str:
+    """Run key of what a schedule starts: entity and month, and the version of the runbook where it has one."""
+    return f"monthly:{partition}" + (f":{version}" if version else "")
 
 
 def entities_set(tenant: str) -> str:

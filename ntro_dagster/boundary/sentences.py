@@ -86,7 +86,7 @@ _SENSORS = {
     "posting": "Approved rows: posts them to the general ledger.",
     "close": "Months in which nothing is open: draws up the trial balance.",
 }
-_SCHEDULES = {"monthly": "Every open entity, for the month that just ended."}
+_SCHEDULE = "A run for each entity that is bound to this runbook at this time."
 _JOBS = {"month_end": "Review, posting and close, over all subledgers."}
 
 
@@ -112,7 +112,7 @@ def description(kind: str, built: Mapping[str, Any]) -> dict[str, str | None]:
         case "ExternalSensorData":
             return {"description": _SENSORS.get(_last_word(built["name"]))}
         case "ExternalScheduleData":
-            return {"description": _SCHEDULES.get(_last_word(built["name"]))}
+            return {"description": _SCHEDULE if "_at_" in built["name"] else None}
         case "PipelineSnapshot":
             return {"description": _JOBS.get(built["name"])}
         case _:

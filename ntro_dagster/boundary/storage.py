@@ -33,7 +33,7 @@ from dagster_postgres import (
 from dagster_postgres.utils import create_pg_connection
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
-from ntro_dagster.boundary import wall
+from ntro_dagster.boundary import scheduled_once, wall
 
 POOL_SIZE = 2  # kept open per process; a run needs one, and its event log one more while it holds a cursor
 MAX_OVERFLOW = 30  # opened for a burst of the daemon's threads, closed again after it
@@ -66,8 +66,10 @@ _TURN = text("SELECT pg_advisory_xact_lock(hashtext('ntro events'))")
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """Whatever this process's storages do inside, on this thread, is done whole or not at all, and no other event meanwhile."""
+def transaction(engine: Engine, *, turn: bool = True) -> Iterator[Connection]:
+    """Whatever this process's storages do inside, on this thread, is done whole or not at all; with `turn`, no other event
+    meanwhile.
+    """
     shared = _shared.get()
     if shared is not None:
         yield shared
@@ -75,7 +77,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
-            connection.execute(_TURN)
+            if turn:
+                connection.execute(_TURN)
             token = _shared.set(connection)
             try:
                 yield connection
@@ -102,7 +105,19 @@ class _PooledRunStorage(PostgresRunStorage):
         return _connection(self._engine)
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
-        return super().add_run(wall.run(dagster_run))
+        """The run as it was stored; where a schedule asked for it once already, the one that there is."""
+        known = wall.run(dagster_run)
+        claim = scheduled_once.claim_of(known)
+        if claim is None:
+            return super().add_run(known)
+        with transaction(self._engine, turn=False) as connection:
+            held_by = scheduled_once.holder(connection, claim, known.run_id)
+            if held_by != known.run_id:
+                there = self._get_run_by_id(held_by)
+                if there is not None:
+                    return there
+                scheduled_once.take_over(connection, claim, known.run_id)
+            return super().add_run(known)
 
     def add_historical_run(self, dagster_run: DagsterRun, run_creation_time: datetime) -> DagsterRun:
         return super().add_historical_run(wall.run(dagster_run), run_creation_time)
@@ -193,12 +208,24 @@ CREATE TABLE IF NOT EXISTS relay.writes (
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX IF NOT EXISTS writes_done_at ON relay.writes USING brin (done_at);
+CREATE TABLE IF NOT EXISTS relay.counts (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('refused', 'dropped')),
+    what TEXT NOT NULL,
+    number BIGINT NOT NULL CHECK (number > 0),
+    PRIMARY KEY (tenant, kind, what)
+);
+CREATE TABLE IF NOT EXISTS relay.life (
+    one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
+    started_at TIMESTAMPTZ NOT NULL
+);
 """
-"""What tenants' calls have changed, by the key of the call: asked again, it is not done again."""
+"""What tenants' calls have changed, by the key of the call: asked again, it is not done again. And what was refused, in numbers,
+since the relay started."""
 
 
 def prepare_instance(url: str) -> None:
     """Create Dagster's tables and the relay's where they are missing. For the host, before any Dagster process starts."""
     DagsterPostgresStorage(driver_url(url), should_autocreate_tables=True)
     with pooled_engine(url).connect() as connection:
-        connection.execute(text(_RELAY_TABLES))
+        connection.execute(text(_RELAY_TABLES + scheduled_once.TABLE))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, AssetObservation, DagsterRun, RunRequest
@@ -47,6 +49,7 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
     TickData,
 )
+from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
@@ -56,11 +59,29 @@ from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT
 
 dropped: Counter[str] = Counter()
 """What this process left out, by kind. Never what it was."""
+_counted: ContextVar[Counter[str] | None] = ContextVar("_counted", default=None)
+
+
+@contextmanager
+def counting(into: Counter[str]) -> Iterator[None]:
+    """What is left out inside, on this thread, is counted there too: who serves several tenants tells them apart."""
+    token = _counted.set(into)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+
+
+def _leave_out(kind: str) -> None:
+    here = _counted.get()
+    dropped[kind] += 1
+    if here is not None:
+        here[kind] += 1
 
 
 def _or_drop(kind: str, word: str | None, offered: Any) -> str | None:
     if word is None and offered is not None:
-        dropped[kind] += 1
+        _leave_out(kind)
     return word
 
 
@@ -111,7 +132,7 @@ def metadata(offered: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
     for called, value in offered.items():
         number = words.count(called, value.value if isinstance(value, IntMetadataValue) else value)
         if number is None:
-            dropped["metadata"] += 1
+            _leave_out("metadata")
         else:
             kept[called] = IntMetadataValue(number)
     return kept
@@ -140,13 +161,6 @@ def _address(offered: Any) -> str | None:
     return json.dumps(kept) if right and kept.keys() <= {"host", "socket"} and kept.get("host") in {None, "localhost"} else None
 
 
-def _moment(offered: Any) -> str | None:
-    try:
-        return str(float(offered))
-    except (TypeError, ValueError):
-        return None
-
-
 RUN_TAGS: dict[str, words.Word] = {
     TENANT_TAG: words.slug,
     CODE_LOCATION_TAG: words.slug,
@@ -171,7 +185,7 @@ RUN_TAGS: dict[str, words.Word] = {
     "dagster/from_ui": words.flag,
     "dagster/is_resume_retry": words.flag,
     "dagster/failure_reason": words.name,
-    ".dagster/scheduled_execution_time": _moment,
+    SCHEDULED_EXECUTION_TIME_TAG: words.tick,
     ".dagster/grpc_info": _address,
     ".dagster/repository": lambda offered: (
         offered
@@ -215,7 +229,7 @@ def _tags(offered: Mapping[str, str], word_of: Callable[[str], words.Word | None
         word = word_of(called)
         right = word(value) if word else None
         if right is None:
-            dropped["tag"] += 1
+            _leave_out("tag")
         else:
             kept[called] = right
     return kept
@@ -229,13 +243,13 @@ def event(offered: EventLogEntry) -> EventLogEntry | None:
     inner = offered.dagster_event
     known = DagsterEventType.__members__.values()
     if inner is None or inner.event_type_value not in {kind.value for kind in known}:
-        dropped["log line" if inner is None else "event"] += 1
+        _leave_out("log line" if inner is None else "event")
         return None
     kind = DagsterEventType(inner.event_type_value)
     build = _EVENTS.get(kind)
     data = build(inner.event_specific_data) if build and inner.event_specific_data is not None else None
     if build is None or (data is None and inner.event_specific_data is not None and kind not in _BARE):
-        dropped["event"] += 1
+        _leave_out("event")
         return None
     job = words.name(inner.job_name) or "unnamed"
     step = words.name(inner.step_key) if inner.step_key else None
@@ -428,7 +442,7 @@ def run(offered: DagsterRun) -> DagsterRun:
     has no such tags, and limits of concurrency go by them.
     """
     if offered.run_config:
-        dropped["run config"] += 1
+        _leave_out("run config")
     tags = run_tags(offered.tags)
     tenant, part = tags.get(CODE_LOCATION_TAG), tags.get(PARTITION_TAG)
     whose = {TENANT_TAG: tenant, **(unit(tenant, part) if part else {})} if tenant else {}
@@ -484,7 +498,7 @@ def instigator_state(offered: InstigatorState) -> InstigatorState:
     kept: SensorInstigatorData | ScheduleInstigatorData | None = None
     if isinstance(data, SensorInstigatorData):
         if data.cursor:
-            dropped["cursor"] += 1
+            _leave_out("cursor")
         kept = SensorInstigatorData(
             last_tick_timestamp=data.last_tick_timestamp,
             last_run_key=words.run_key(data.last_run_key),

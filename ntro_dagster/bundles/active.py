@@ -47,6 +47,11 @@ class ActiveSet:
         named = [installed("ntro-dagster"), *sorted((str(b.slug), str(b.version)) for b in self.bundles)]
         return "s_" + hashlib.sha256(json.dumps(named).encode()).hexdigest()[:12]
 
+    @property
+    def definitions(self) -> str:
+        """Names all that definitions are made of: the code, and when it is started."""
+        return f"{self.code} {json.dumps(list(self.schedules), sort_keys=True)}"
+
     def to_json(self) -> str:
         runbooks = [{"slug": b.slug, "version": b.version, "root": str(b.root)} for b in self.bundles]
         return json.dumps({"runbooks": runbooks, "schedules": list(self.schedules)}, indent=2, sort_keys=True) + "\n"

@@ -11,11 +11,13 @@ import typer
 
 from ntro_dagster.cli import (
     balance,
+    bindings,
     deployments,
     entities,
     errors,
     failures,
     ingest,
+    relay,
     review,
     rows,
     run_logs,
@@ -57,6 +59,7 @@ def options(
 
 services.register(app)
 app.add_typer(tenants.app, name="tenant")
+app.add_typer(relay.app, name="relay")
 app.add_typer(entities.app, name="entity")
 ingest.register(app)
 run_logs.register(runs.app)
@@ -69,6 +72,7 @@ app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
 deployments.register(workflows.app)
+bindings.register(workflows.app)
 
 
 @command(app, "demo")

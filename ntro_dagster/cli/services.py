@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ntro_dagster.cli import relay
 from ntro_dagster.cli.failures import FAILED, NOT_RUNNING, OK
 from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, count, duration, line, note, pairs, result, said, table
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ntro_dagster.host.home import Home
     from ntro_dagster.host.installation import Installation
     from ntro_dagster.host.supervision import ProcessStatus
+    from ntro_dagster.workspace.relay_counts import Refusals
 
 POSTGRES_URL = "NTRO_POSTGRES_URL"
 LOOK_EVERY_S = 1.0
@@ -127,6 +129,7 @@ def status() -> int:
     orphans = [] if processes else _orphans(home)
     address = f"http://127.0.0.1:{description.webserver_port}"
     failures = _load_failures(home, processes)
+    refusals = _refusals(home) if processes else None
     value = {
         "home": home.root,
         "running": bool(processes),
@@ -134,6 +137,7 @@ def status() -> int:
         "addresses": {"dagster": address},
         "processes": processes,
         "orphans": [{"name": name, "pid": pid} for name, pid in orphans],
+        "relay": refusals,
     }
 
     def human() -> None:
@@ -148,6 +152,8 @@ def status() -> int:
             line(f"the definitions of {each['tenant']} do not load: {each['code']}", style="red")
             line(f"→ `ntro errors show {each['error_id']} --tenant {each['tenant']}`; mend, then reload the location in Dagster")
         pairs([("Dagster UI", address), ("home", str(home.root))])
+        for told in relay.sentences(refusals):
+            note(told)
 
     result(value, human)
     if not processes:
@@ -258,6 +264,19 @@ def _orphans(home: Home) -> list[tuple[str, int]]:
         if record and record.process():
             found.append((path.name.removesuffix(SUFFIX), record.pid))
     return found
+
+
+def _refusals(home: Home) -> Refusals | None:
+    """None: the workspace's database does not answer; a status is shown all the same."""
+    import psycopg  # noqa: PLC0415
+
+    from ntro_dagster.host.installation import Installation, NotRunningError  # noqa: PLC0415
+    from ntro_dagster.workspace.relay_counts import read_refusals  # noqa: PLC0415
+
+    try:
+        return read_refusals(Installation(home).workspace_url())
+    except (psycopg.Error, NotRunningError):
+        return None
 
 
 def _process_table(processes: list[ProcessStatus]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 from ntro_dagster.errors import NtroError, TransientError
@@ -35,10 +36,16 @@ class Webserver:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def launch(self, *, tenant: str, job: str, tags: dict[str, str]) -> str:
-        """Start a run; returns its id. Raises: `WebserverUnreachableError`, `WebserverRefusedError`."""
+    def launch(self, *, tenant: str, job: str, tags: dict[str, str], assets: Sequence[Sequence[str]] = ()) -> str:
+        """Start a run; returns its id. Raises: `WebserverUnreachableError`, `WebserverRefusedError`.
+
+        Args: `assets`: keys of those that it makes; all of the job's where none are named.
+        """
+        selector: dict[str, Any] = {"repositoryLocationName": tenant, "repositoryName": REPOSITORY, "jobName": job}
+        if assets:
+            selector["assetSelection"] = [{"path": list(path)} for path in assets]
         parameters = {
-            "selector": {"repositoryLocationName": tenant, "repositoryName": REPOSITORY, "jobName": job},
+            "selector": selector,
             "runConfigData": {},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
@@ -48,14 +55,6 @@ class Webserver:
     def cancel(self, run_id: str) -> None:
         """Have a run end. Raises: as `launch`."""
         self._expect(self._ask(_CANCEL, "terminateRun", run=run_id), "TerminateRunSuccess")
-
-    def schedules(self, tenant: str) -> list[dict[str, Any]]:
-        """Name, cron, time zone, state and next tick of a tenant's schedules. Raises: as `launch`."""
-        selector = {"repositoryLocationName": tenant, "repositoryName": REPOSITORY}
-        found: list[dict[str, Any]] = self._expect(self._ask(_SCHEDULES, "schedulesOrError", selector=selector), "Schedules")[
-            "results"
-        ]
-        return found
 
     def _ask(self, query: str, name: str, **variables: Any) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - our own webserver
@@ -85,8 +84,3 @@ mutation ($parameters: ExecutionParams!) { launchRun(executionParams: $parameter
   __typename ... on LaunchRunSuccess { run { runId } } } }"""
 
 _CANCEL = "mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"
-
-_SCHEDULES = """
-query ($selector: RepositorySelector!) { schedulesOrError(repositorySelector: $selector) {
-  __typename ... on Schedules { results {
-    name cronSchedule executionTimezone scheduleState { status } futureTicks(limit: 1) { results { timestamp } } } } } }"""

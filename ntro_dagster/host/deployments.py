@@ -23,9 +23,11 @@ from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_location
 from ntro_dagster.host.home import Role, TenantHome, private_directory, write_private
 from ntro_dagster.host.installation import Installation, credential, listens
+from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.host.surveys import Answer, ask, keep_survey
 from ntro_dagster.tenant.deployment import Change, carry_out
 from ntro_dagster.workspace.deployments import Act, Deployment, Deployments, State, Version
+from ntro_dagster.workspace.workflows import Workflows
 
 RELOAD_S = 60
 INTERRUPTED = "DEPLOYMENT_INTERRUPTED"
@@ -228,7 +230,7 @@ class Runbooks:
             pushed = known.version(slug, version)
             verify(root, pushed.digest)
             bundles.append(Bundle(slug, root, version))
-        return ActiveSet(tuple(bundles))
+        return ActiveSet(tuple(bundles), scheduled(Workflows(known.registry).open(tenant=home.slug)))
 
     def _follow(self, home: TenantHome, active: ActiveSet, answer: Answer | None = None) -> None:
         """The survey first: what the workspace does not know of yet it would refuse to hear."""

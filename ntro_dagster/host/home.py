@@ -5,6 +5,7 @@
   users.json                 who each tenant is for the operating system (host.users); absent where all are one
   postgres/                  the embedded cluster (platforms.postgres.server)
   dagster/                   DAGSTER_HOME: dagster.yaml
+  relay.json                 where the relay listens for tenants on other hosts; absent: nowhere
   workspace.yaml             one gRPC server per tenant, for webserver and daemon
   logs/                      one file per process of the workspace
   surveys/                   what each tenant's code defines, as the workspace may know it
@@ -279,6 +280,10 @@ class Home:
     @property
     def workspace_file(self) -> Path:
         return self.root / "workspace.yaml"
+
+    @property
+    def relay_listener(self) -> Path:
+        return self.root / "relay.json"
 
     @property
     def logs(self) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_SOCKETS, SURVEYS, WORKSPACE
+from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_LISTENER, RELAY_SOCKETS, SURVEYS, WORKSPACE
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
@@ -201,7 +201,8 @@ class Installation:
 
         Returns when they answer and whatever had died is well again.
         """
-        from ntro_dagster.host.deployments import Runbooks  # noqa: PLC0415 - which is about installations
+        from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which are about installations
+        from ntro_dagster.host.deployments import Runbooks  # noqa: PLC0415
 
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
@@ -210,6 +211,7 @@ class Installation:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
             self._tell_places(slug)
             Runbooks(self).settle(slug)
+            reconcile(self, slug)
         running = {process.name for process in self.supervisor.status()}
         survey_tenants(
             self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
@@ -274,7 +276,8 @@ class Installation:
     def _relay_process(self) -> ProcessSpec:
         """Between the tenants' processes and the workspace's database."""
         environment = self.home.process_env(RELAY)
-        write_environment(environment, self._workspace_environment() | {RELAY_SOCKETS: str(self.home.sockets)})
+        places = {RELAY_SOCKETS: str(self.home.sockets), RELAY_LISTENER: str(self.home.relay_listener)}
+        write_environment(environment, self._workspace_environment() | places)
         return ProcessSpec(
             name=RELAY,
             argv=[sys.executable, "-P", "-m", "ntro_dagster.workspace.relay"],

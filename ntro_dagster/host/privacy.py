@@ -56,7 +56,9 @@ def private_paths(home: Home, tenants: list[TenantHome]) -> Iterator[tuple[Path,
     wanted = {home.root: passage(users).mode, home.sockets: passage(users).mode}
     wanted |= dict.fromkeys((home.dagster, home.surveys), for_workspace(users).mode)
     wanted |= dict.fromkeys((home.description_file, home.users_file), PRIVATE_FILE)
-    wanted |= dict.fromkeys((home.workspace_file, home.dagster / "dagster.yaml", *sorted(home.surveys.glob("*.json"))), read)
+    wanted |= dict.fromkeys(
+        (home.relay_listener, home.workspace_file, home.dagster / "dagster.yaml", *sorted(home.surveys.glob("*.json"))), read
+    )
     for folder in (home.root / "credentials", home.run / "env", *(tenant.credentials for tenant in tenants)):
         wanted |= dict.fromkeys(sorted(folder.glob("*")), PRIVATE_FILE)
     for tenant in tenants:

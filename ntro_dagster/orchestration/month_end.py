@@ -11,6 +11,7 @@ from ntro_dagster.bundles import RunbookInvalidError, platform_bundle
 from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.orchestration import assets
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook, runbook_definitions
+from ntro_dagster.orchestration.schedules import times_of
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.values import RefusesValues
 from ntro_dagster.orchestration.work import Work
@@ -31,7 +32,9 @@ def tenant_definitions(active: ActiveSet) -> Definitions:
     filled = {ledger.table for runbook in runbooks for ledger in runbook.ledgers}
     kinds = subledger_types(platform_bundle(), *bundles)
     common = month_end_definitions(kinds, filled, active.code)
-    return Definitions.merge(common, *(runbook_definitions(runbook) for runbook in runbooks))
+    return Definitions.merge(
+        common, *(runbook_definitions(runbook, times_of(active.schedules, runbook.head.slug)) for runbook in runbooks)
+    )
 
 
 def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:

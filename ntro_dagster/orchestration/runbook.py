@@ -9,9 +9,10 @@ from types import ModuleType
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
+from ntro_dagster.boundary.schedules import Schedule
 from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
 from ntro_dagster.orchestration import assets
-from ntro_dagster.orchestration.schedules import monthly_schedule
+from ntro_dagster.orchestration.schedules import runbook_schedules
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
@@ -52,8 +53,11 @@ def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
     return [value for value in vars(module).values() if isinstance(value, assets.SubledgerAsset)]
 
 
-def runbook_definitions(runbook: Runbook) -> Definitions:
-    """What the tenant this process is bound to needs of one runbook, beside `month_end_definitions`."""
+def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Definitions:
+    """What the tenant this process is bound to needs of one runbook, beside `month_end_definitions`.
+
+    Args: `times`: at which it is bound to entities.
+    """
     head, ledgers = runbook.head, runbook.ledgers
     names = [ledger.table for ledger in ledgers]
     staging = [assets.records_key(), *(ledger.key for ledger in ledgers)]
@@ -69,6 +73,6 @@ def runbook_definitions(runbook: Runbook) -> Definitions:
         assets=[assets.staging_asset(ledger) for ledger in ledgers],
         jobs=[job],
         sensors=[sensor(job, Work.INTAKE, names)],
-        schedules=[monthly_schedule(job, cron=head.schedule, timezone=head.timezone, selection=staging)],
+        schedules=runbook_schedules(job, runbook=head.slug, times=times, selection=staging),
         executor=in_process_executor,
     )

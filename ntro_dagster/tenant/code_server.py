@@ -114,7 +114,7 @@ def serve(path: Path, tenant: str, module: str) -> bool:
         """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events.
 
         Attributes:
-            code: names the set of versions that is loaded (`ActiveSet.code`).
+            code: names what is loaded (`ActiveSet.definitions`).
         """
 
         code: str
@@ -147,7 +147,7 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
     stop, again = threading.Event(), threading.Event()
-    code = active_set().code  # read before the definitions: if it changes in between, the next reload is one too many
+    code = active_set().definitions  # read before the definitions: if it changes in between, the next reload is one too many
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
     keep_transcript()
     servicer, failed = loaded(

@@ -54,7 +54,7 @@ def reload(server: Any, definitions: str) -> None:
     from dagster._grpc.server import LoadedRepositories  # noqa: PLC0415
 
     with server._reload_lock:
-        code = active_set().code
+        code = active_set().definitions
         if getattr(server, "code", None) == code:
             return
         with fresh_code(definitions):

@@ -81,7 +81,7 @@ class Deployments:
     """The registry's part about runbooks. Objects it returns are detached copies."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
         self._sessions = registry.sessions
 
     def add_version(self, version: Version) -> bool:
@@ -115,7 +115,7 @@ class Deployments:
 
     def start(self, tenant: str, slug: str, version: str | None, act: Act) -> Deployment:
         """Raises: `TenantNotFoundError`."""
-        deployment = Deployment(self._registry.tenant(tenant).id, slug, version, act.value)
+        deployment = Deployment(self.registry.tenant(tenant).id, slug, version, act.value)
         with self._sessions.begin() as session:
             session.add(deployment)
         return deployment
@@ -132,7 +132,7 @@ class Deployments:
         """Of a tenant, newest first. Raises: `TenantNotFoundError`."""
         query = (
             select(Deployment)
-            .where(Deployment.tenant_id == self._registry.tenant(tenant).id)
+            .where(Deployment.tenant_id == self.registry.tenant(tenant).id)
             .order_by(Deployment.started_at.desc(), Deployment.id)
         )
         with self._sessions.begin() as session:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from sqlalchemy import DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
+from sqlalchemy import CheckConstraint, DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
 
@@ -106,6 +106,23 @@ class Entity(Base):
     created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
 
 
+class RelayKey(Base):
+    """With which a tenant's processes on another host reach the relay. Who has it is the tenant; we keep its digest alone."""
+
+    __tablename__ = "relay_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(digest) = 32", name="digest_is_sha256"),
+        CheckConstraint("revoked_at >= made_at", name="revoked_after_made"),
+        {"schema": SCHEMA},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
+    digest: Mapped[bytes] = mapped_column(unique=True, repr=False)
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
+    made_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+
+
 class Registry:
     """The registry in the database at `url` (libpq's form). Objects it returns are detached copies."""
 
@@ -120,7 +137,7 @@ class Registry:
 
     def prepare(self) -> None:
         """Create the schema and its tables where they are missing."""
-        from ntro_dagster.workspace import deployments  # noqa: F401, PLC0415 - has tables of its own, and needs this module
+        from ntro_dagster.workspace import deployments, workflows  # noqa: F401, PLC0415 - have tables of their own, and need this module
 
         with self._engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATION_LOCK})

@@ -1,9 +1,10 @@
 """The process between tenants and the workspace's database: `python -m ntro_dagster.workspace.relay`.
 
 One unix socket for each tenant of the registry, in the tenant's own directory below NTRO_RELAY_SOCKETS: who may enter the
-directory is the tenant. SIGHUP: read the registry again. SIGTERM: answer what was asked, then end.
+directory is the tenant. Where NTRO_RELAY_LISTENER names a file, TLS for tenants on other hosts, too (`relay_listener`).
+SIGHUP: read registry, file and certificate again. SIGTERM: answer what was asked, then end.
 
-Environment: DAGSTER_HOME, NTRO_PLANE, NTRO_INSTANCE_URL, NTRO_SURVEYS, NTRO_RELAY_SOCKETS.
+Environment: DAGSTER_HOME, NTRO_PLANE, NTRO_INSTANCE_URL, NTRO_SURVEYS, NTRO_RELAY_SOCKETS, NTRO_RELAY_LISTENER.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,21 +23,21 @@ from typing import Any
 from dagster import DagsterInstance
 from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
-from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ntro_dagster.boundary.answers.survey import known_names
-from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_SOCKET, RELAY_SOCKETS
+from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_LISTENER, RELAY_SOCKET, RELAY_SOCKETS
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.workspace.registry import Registry
+from ntro_dagster.workspace.relay_counts import NOBODY, RelayCounts
+from ntro_dagster.workspace.relay_listener import Listener, ListenerSettings, RelayListenerError
+from ntro_dagster.workspace.relay_protocol import RelayProtocol, configuration
 
-KEEP_ALIVE_S = 24 * 3600
-"""A sensor's thread may be quiet for hours; a closed connection would cost it a second try."""
 STATEMENT_MS = 8_000
-CONNECTIONS_PER_TENANT = 64
-"""A worker needs one, a code server one for each of its threads that ask."""
+SWITCH_S = 0.0005
+"""How long one thread may keep the interpreter while others wait: the longest body takes many times as long to look at."""
+COUNT_EVERY_S = 3.0
 FORGET_EVERY_S = 3600.0
 _FORGET = text("DELETE FROM relay.writes WHERE done_at < now() - interval '2 days'")
 """No client tries for longer than minutes."""
@@ -47,20 +50,6 @@ def _be_quick(connection: Any, _: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET statement_timeout = {STATEMENT_MS}")
     connection.commit()
-
-
-class _FewConnections(HttpToolsProtocol):
-    """Nobody takes up all files that this process may open: what is too many for one tenant is closed at once."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= CONNECTIONS_PER_TENANT:
-            transport.abort()
-        else:
-            super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self in self.connections:
-            super().connection_lost(exc)
 
 
 class RelayServer:
@@ -76,6 +65,7 @@ class RelayServer:
         self._relay = Relay(instance, self._engine, names)
         self._servers: dict[str, tuple[asyncio.Server, int | None]] = {}
         self._opening = asyncio.Lock()
+        self.listener: Listener | None = None
 
     async def open_sockets(self) -> None:
         """One for each tenant that has a directory and none yet."""
@@ -111,13 +101,22 @@ class RelayServer:
             registry.dispose()
 
     async def _listen(self, slug: str, path: Path) -> asyncio.Server:
-        application = self._relay.application(slug)
-        config = Config(application, timeout_keep_alive=KEEP_ALIVE_S, access_log=False, log_config=None, lifespan="off")
-        config.load()
-        state = ServerState()
+        config, state = configuration(self._relay.application(slug)), ServerState()
         return await asyncio.get_running_loop().create_unix_server(
-            lambda: _FewConnections(config=config, server_state=state, app_state={}), sock=_bind(path)
+            lambda: RelayProtocol(config=config, server_state=state, app_state={}), sock=_bind(path)
         )
+
+    async def listen(self, settings: ListenerSettings | None) -> None:
+        """For tenants on other hosts, too; None: no longer.
+
+        Raises: RelayListenerError.
+        """
+        if self.listener is None:
+            self.listener = Listener(self._url, self._relay.application)
+        if settings is None:
+            await self.listener.stop()
+        else:
+            await self.listener.open(settings)
 
     async def forget(self) -> None:
         """Keys that nobody will use again."""
@@ -132,9 +131,24 @@ class RelayServer:
         with self._engine.connect() as connection:
             connection.execute(_FORGET)
 
+    async def count(self) -> None:
+        """Have what was refused be seen (`relay_counts`)."""
+        counts = RelayCounts(self._engine)
+        while True:
+            refused, dropped = Counter(self._relay.refused), Counter(self._relay.dropped)
+            if self.listener is not None and self.listener.unknown:
+                refused[NOBODY, "NO_KEY"] = self.listener.unknown
+            try:
+                await asyncio.to_thread(counts.write, refused, dropped)
+            except SQLAlchemyError:
+                logger.warning("counts wait: the database does not answer")
+            await asyncio.sleep(COUNT_EVERY_S)
+
     async def close(self) -> None:
         for server, _ in self._servers.values():
             server.close()
+        if self.listener is not None:
+            await self.listener.close()
         await asyncio.to_thread(self._relay.close)
 
 
@@ -157,7 +171,7 @@ def _bind(path: Path) -> socket.socket:
     return bound
 
 
-async def serve(url: str, instance: DagsterInstance, sockets: Path) -> None:
+async def serve(url: str, instance: DagsterInstance, sockets: Path, listener: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     server = RelayServer(url, instance, sockets)
@@ -169,6 +183,15 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path) -> None:
             await server.open_sockets()
         except (SQLAlchemyError, OSError) as error:
             logger.warning("new tenants wait: %s", type(error).__name__)
+        await listen()
+
+    async def listen() -> None:
+        try:
+            settings = ListenerSettings.read(listener) if listener else None
+            if settings or server.listener:
+                await server.listen(settings)
+        except RelayListenerError as error:  # the tenants of this machine are served all the same
+            logger.error("not listening: %s", error.explain())
 
     def again() -> None:
         task = loop.create_task(look())
@@ -179,17 +202,23 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, again)
     await server.open_sockets()
-    forgetting = loop.create_task(server.forget())
+    await listen()
+    always = [loop.create_task(server.forget()), loop.create_task(server.count())]
     await stop.wait()
-    forgetting.cancel()
+    for task in always:
+        task.cancel()
     await server.close()
 
 
 def main() -> None:
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     with DagsterInstance.get() as instance:
-        asyncio.run(serve(os.environ[INSTANCE_URL], instance, Path(os.environ[RELAY_SOCKETS])))
+        listener = os.environ.get(RELAY_LISTENER)
+        asyncio.run(
+            serve(os.environ[INSTANCE_URL], instance, Path(os.environ[RELAY_SOCKETS]), Path(listener) if listener else None)
+        )
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def test_a_failure_says_where_its_story_is() -> None:
         ("ExternalAssetNode", {"asset_key": {"path": ["acme", "anvil"]}}, None),
         ("ExternalAssetCheck", {"name": "anvil"}, None),
         ("ExternalSensorData", {"name": "anvil_posting"}, "Approved rows"),
-        ("ExternalScheduleData", {"name": "anvil_monthly"}, "Every open entity"),
+        ("ExternalScheduleData", {"name": "anvil_at_0123456789"}, "A run for each entity"),
+        ("ExternalScheduleData", {"name": "anvil_monthly"}, None),
         ("PipelineSnapshot", {"name": "anvil"}, None),
     ],
 )

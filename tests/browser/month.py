@@ -11,13 +11,17 @@ from dagster import DagsterRunStatus
 from freezing import prepare_freezing
 from installed import APPROVER, PREPARER, Client, Site, add_tenant, eventually, installed, invent
 
+from ntro_dagster.boundary.schedules import Schedule
+from ntro_dagster.host.bindings import bind
 from ntro_dagster.host.home import Role
+from ntro_dagster.workspace.workflows import Binding
 
 PERIOD = "2026-03"
 CLOSED, WAITING, FAILING, LATE = "pier-spv", "quay-spv", "reef-spv", "cove-spv"
 NAMES = {entity: f"{entity[:4].title()} Holdings Limited" for entity in (CLOSED, WAITING, FAILING, LATE)}
 SUPPLIER = "Quillon Couriers"
 CREDITORS = "2000"
+MONTHLY = Schedule("0 8 5 * *", "Europe/London")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def month_end() -> Iterator[Month]:
         client = add_tenant(site, "acme", "Acme Fund", NAMES)
         prepare_freezing(client)
         site.installation.start_services()
+        bind(site.installation, Binding("acme", "expense-processor", CLOSED, MONTHLY))
         month = Month(site, client, "", "")
         for entity, rows in ((CLOSED, 40), (WAITING, 15), (FAILING, 6)):
             month.submit(entity, rows)

@@ -12,7 +12,7 @@ import pytest
 from chromium import Page
 from dagster import DagsterRunStatus
 from freezing import freezing
-from month import CLOSED, FAILING, LATE, PERIOD, WAITING, Month, counts, month_end
+from month import CLOSED, FAILING, LATE, MONTHLY, PERIOD, WAITING, Month, counts, month_end
 from scanning import findings
 
 LOCATION = "/locations/__repository__@acme"
@@ -151,8 +151,9 @@ def test_jobs(month: Month, page: Page) -> None:
 
 
 def test_schedule(month: Month, page: Page) -> None:
-    page.open(f"{month.site.url}{LOCATION}/schedules/expense_processor_monthly")
-    page.until_it_shows("expense_processor_monthly", "Europe/London", "Every open entity")
+    name = MONTHLY.name("expense-processor")
+    page.open(f"{month.site.url}{LOCATION}/schedules/{name}")
+    page.until_it_shows(name, "Europe/London", "A run for each entity that is bound")
     page.picture("schedule")
 
 

@@ -179,11 +179,6 @@ def test_runs_are_started_listed_shown_and_watched(ntro: CommandLine, tmp_path: 
     assert err == "error INTERRUPTED: interrupted\n"
 
 
-def test_schedules_are_listed(ntro: CommandLine) -> None:
-    (schedule,) = ntro.ok("schedule", "list", "--tenant", "acme")
-    assert (schedule["status"], schedule["timezone"]) == ("RUNNING", "Europe/London")
-
-
 def test_a_closed_entity_takes_no_more_documents_or_runs(ntro: CommandLine, tmp_path: Path) -> None:
     ntro.ok("entity", "create", "old-1", "--tenant", "acme", "--name", "Old One")
     ntro.ok("entity", "close", "old-1", "--tenant", "acme")

@@ -17,14 +17,16 @@ from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.answers.failures import failed
 from ntro_dagster.boundary.answers.survey import Survey
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG, unit
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, VERSION_TAG, WORK_TAG, unit
 
 Entities = Callable[[str], frozenset[str]]
 """Slugs of a tenant's entities."""
 
 IDLE = "Nothing to do."
 
-_OWN_TAGS = (TENANT_TAG, CODE_LOCATION_TAG, WORK_TAG, UNIT_TAG)
+_OWN_TAGS = (TENANT_TAG, CODE_LOCATION_TAG, WORK_TAG, VERSION_TAG, UNIT_TAG)
+_FREE_TAGS = (WORK_TAG, VERSION_TAG)
+"""Words that the tenant chooses; the others are told of it."""
 
 _LEFT_OUT = (
     "cursor",
@@ -119,7 +121,7 @@ def _keys(survey: Survey, assets: Any) -> list[dict[str, Any]] | None:
 def _tags(tenant: str, partition: str | None, offered: dict[str, str]) -> dict[str, str]:
     kept = {called: value for called, value in wall.run_tags(offered).items() if called in _OWN_TAGS}
     right = {TENANT_TAG: tenant, CODE_LOCATION_TAG: tenant, **(unit(tenant, partition) if partition else {})}
-    own = {called: value for called, value in kept.items() if called == WORK_TAG or right.get(called) == value}
+    own = {called: value for called, value in kept.items() if called in _FREE_TAGS or right.get(called) == value}
     return own | (_partition_tags(partition) if partition else {})
 
 

@@ -33,6 +33,12 @@ SHORT_PATIENCE_S = 20.0
 CLEANUP_THREAD = "grpc-server-cleanup"
 """Dagster's thread that reports dead runs. It ends for good at its first error, so it is given a worker's patience."""
 
+_COME_AGAIN = frozenset(
+    {
+        *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
+        *(HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT),
+    }
+)
 ANSWER_S = 10.0
 """Longer than the relay ever needs; what is asked again under the same key is not done twice."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
@@ -62,6 +68,12 @@ class RelayRefusedError(NtroError):
     mend = (
         "`ntro down`, then `ntro up`, where it is DEFINITION_NOT_DEPLOYED; a tenant's code may touch its own runs and assets only"
     )
+
+
+class RelayKeyRefusedError(NtroError):
+    code = "RELAY_KEY_REFUSED"
+    summary = "the workspace does not know the key of this tenant's process, or it was revoked"
+    mend = "`ntro relay key create` in the workspace's home makes another; its file is the one that NTRO_RELAY_KEY_FILE names"
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,10 @@ def _open() -> tuple[http.client.HTTPConnection, dict[str, str]]:
     if not os.environ.get(KEY_FILE):
         raise RelayAddressError(name=KEY_FILE)
     trust = ssl.create_default_context(cafile=os.environ.get(CA_FILE))
-    key = Path(os.environ[KEY_FILE]).read_text().strip()
+    try:
+        key = Path(os.environ[KEY_FILE]).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise RelayAddressError(name=KEY_FILE) from None
     return http.client.HTTPSConnection(host, int(port), timeout=ANSWER_S, context=trust), {"Authorization": f"Bearer {key}"}
 
 
@@ -180,9 +195,23 @@ def _try(name: str, body: bytes, key: UUID) -> bytes | None:
         return None
     if response.status == HTTPStatus.OK:
         return said
-    if response.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}:
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        _look_for_another_key(identity)
+        return None
+    if response.status in _COME_AGAIN:
         return None
     raise RelayRefusedError(call=name, reason=_reason(said))
+
+
+def _look_for_another_key(refused: dict[str, str]) -> None:
+    """Whoever replaces a key writes the file first and revokes then: the file is read again, and decides.
+
+    Raises: RelayKeyRefusedError.
+    """
+    forget()
+    if _connection()[1] == refused:
+        forget()
+        raise RelayKeyRefusedError
 
 
 def _reason(said: bytes) -> str:

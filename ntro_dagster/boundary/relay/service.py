@@ -1,7 +1,8 @@
 """The workspace's half: an HTTP application for each tenant, over one pool of connections to the workspace's database.
 
-Reads are answered by a few threads. What changes something goes through one writer, which does what has gathered in one
-transaction, together with the key of each call: whoever asks again, after a kill at whatever moment, finds it done once.
+A few threads answer reads, and a few read, check and rebuild what is to be written. Only then it waits for its tenant's turn with
+the one writer (`writer`), which does what has gathered in one transaction together with the key of each call: whoever asks again,
+after a kill at whatever moment, finds it done once.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ import asyncio
 import hashlib
 import inspect
 import logging
-import queue
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -22,28 +21,29 @@ from uuid import UUID
 
 import psycopg2  # type: ignore[import-untyped]
 from dagster import DagsterInstance
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
-from dagster._core.events.log import EventLogEntry
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ntro_dagster.boundary import vocabulary as words
+from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, EVENTS, WRITES
+from ntro_dagster.boundary.relay.calls import CALLS, WRITES
+from ntro_dagster.boundary.relay.turns import TooManyWaitingError
 from ntro_dagster.boundary.relay.view import NotYoursError, TenantView
-from ntro_dagster.boundary.storage import PooledEventLogStorage, transaction
+from ntro_dagster.boundary.relay.writer import MOST_WAITING, KeyReusedError, Write, Writer
 from ntro_dagster.errors import NtroError
 
 logger = logging.getLogger("ntro.relay")
 
 LARGEST_BODY = 2**20
 LARGEST_EVENT = 2**16
-"""Of words alone; the writer reads it while everybody waits."""
-LARGEST_BATCH = 64
-READERS = 4
-READS_PER_TENANT = 2
-"""At once, so that nobody's questions keep all readers busy."""
+"""Of words alone."""
+BODY_S = 10.0
+"""A body that trickles in for longer is not waited for."""
+READERS, READS_PER_TENANT = 4, 2
+PREPARERS, PREPARED_PER_TENANT = 2, 1
+"""Threads, and how many of them one tenant keeps busy at once: nobody has all."""
 
 _AWAY = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError, DagsterPostgresException)
 """The database is not there: come again."""
@@ -51,153 +51,42 @@ _AWAY = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.I
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class KeyReusedError(NtroError):
-    code = "RELAY_KEY_REUSED"
-    summary = "two different calls carry the same key"
-    mend = "a key is made for one call and used again only to repeat it"
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BodyTooLargeError(encoding.RelayProtocolError):
     """Of the same code: whoever speaks the language never says so much."""
 
 
+class BodyTooSlowError(encoding.RelayProtocolError):
+    """Of the same code. Whoever says it so slowly may try again, on another connection."""
+
+
 _STATUS: dict[type[NtroError], HTTPStatus] = {
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
+    TooManyWaitingError: HTTPStatus.TOO_MANY_REQUESTS,
     NotYoursError: HTTPStatus.FORBIDDEN,
     KeyReusedError: HTTPStatus.CONFLICT,
     encoding.RelayProtocolError: HTTPStatus.BAD_REQUEST,
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One call that changes something."""
-
-    tenant: str
-    key: UUID
-    digest: bytes
-    do: Callable[[], bytes]
-    done: Future[bytes]
-
-
-class Writer:
-    """Does writes in the order in which they come, as many in one transaction as have gathered meanwhile."""
-
-    def __init__(self, engine: Engine, instance: DagsterInstance) -> None:
-        self._engine = engine
-        self._instance = instance
-        self._steps: list[EventLogEntry] = []
-        self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
-        self._thread.start()
-
-    def submit(self, tenant: str, key: UUID, digest: bytes, do: Callable[[], bytes]) -> Future[bytes]:
-        done: Future[bytes] = Future()
-        self._waiting.put(Write(tenant, key, digest, do, done))
-        return done
-
-    def store(self, event: EventLogEntry) -> None:
-        """For the writes themselves: an event that has passed the wall. Most are of a step, and are stored together."""
-        if event.dagster_event and event.dagster_event.event_type in _STEPS:
-            self._steps.append(event)
-        else:
-            self._store_steps()
-            self._instance.handle_new_event(event)
-
-    def _store_steps(self) -> None:
-        if self._steps:
-            storage = self._instance.event_log_storage
-            assert isinstance(storage, PooledEventLogStorage)  # noqa: S101
-            storage.store_steps(self._steps)
-            self._steps = []
-
-    def close(self) -> None:
-        """Return when everything that was submitted is done."""
-        self._waiting.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            batch, last = [first], False
-            while len(batch) < LARGEST_BATCH and not self._waiting.empty():
-                following = self._waiting.get()
-                if following is None:
-                    last = True
-                    break
-                batch.append(following)
-            self._do(batch)
-            if last:
-                return
-
-    def _do(self, batch: list[Write]) -> None:
-        self._steps = []
-        try:
-            with transaction(self._engine) as connection:
-                answers = self._answers(connection, batch)
-                self._store_steps()
-        except Exception as error:
-            if len(batch) > 1:
-                for write in batch:
-                    self._do([write])
-            else:
-                batch[0].done.set_exception(error)
-            return
-        for write in batch:
-            write.done.set_result(answers[write.tenant, write.key])
-
-    def _answers(self, connection: Connection, batch: list[Write]) -> dict[tuple[str, UUID], bytes]:
-        fresh = {
-            (row.tenant, row.key)
-            for row in connection.execute(
-                _CLAIM,
-                {
-                    "tenants": [write.tenant for write in batch],
-                    "keys": [str(write.key) for write in batch],
-                    "digests": [write.digest for write in batch],
-                },
-            )
-        }
-        answers: dict[tuple[str, UUID], bytes] = {}
-        for write in batch:
-            call = write.tenant, write.key
-            if call in fresh:
-                fresh.remove(call)
-                answers[call] = write.do()
-                if answers[call] != _NOTHING:
-                    connection.execute(_ANSWERED, {"tenant": write.tenant, "key": write.key, "answer": answers[call]})
-            else:
-                answers[call] = self._replay(connection, write)
-        return answers
-
-    def _replay(self, connection: Connection, write: Write) -> bytes:
-        row = connection.execute(_KNOWN, {"tenant": write.tenant, "key": write.key}).one()
-        if bytes(row.digest) != write.digest:
-            raise KeyReusedError
-        return bytes(row.answer) if row.answer is not None else _NOTHING
-
-
 _NOTHING = encoding.dumps(None)
-_STEPS = EVENTS - PIPELINE_EVENTS - ASSET_EVENTS - ASSET_CHECK_EVENTS
-"""Events that nothing follows from."""
-_CLAIM = text("""
-    INSERT INTO relay.writes (tenant, key, digest)
-    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS uuid[]), CAST(:digests AS bytea[]))
-    ON CONFLICT DO NOTHING
-    RETURNING tenant, key
-""")
-_ANSWERED = text("UPDATE relay.writes SET answer = :answer WHERE tenant = :tenant AND key = :key")
-_KNOWN = text("SELECT digest, answer FROM relay.writes WHERE tenant = :tenant AND key = :key")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Client:
-    """One tenant, as the relay knows it."""
+    """One tenant, as the relay knows it.
+
+    Attributes:
+        writes: how many are under way, whatever they wait for.
+    """
 
     tenant: str
     view: TenantView
+    writes: int = 0
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_PER_TENANT))
+    preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARED_PER_TENANT))
 
 
 class Relay:
@@ -208,56 +97,113 @@ class Relay:
         self.names = names
         self.writer = Writer(engine, instance)
         self.readers = ThreadPoolExecutor(READERS, "relay-reader")
+        self.preparers = ThreadPoolExecutor(PREPARERS, "relay-preparer")
         self.closing = False
         self.refused: Counter[tuple[str, str]] = Counter()
         """How often each tenant was refused each call."""
+        self.dropped: Counter[tuple[str, str]] = Counter()
+        """How much of each kind the wall left out of what each tenant sent: its own half should have done so."""
+        self._applications: dict[str, Application] = {}
 
     def close(self) -> None:
         """Whoever asks from now on is told to come again."""
         self.closing = True
         self.readers.shutdown()
+        self.preparers.shutdown()
         self.writer.close()
 
-    def application(self, tenant: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """The ASGI application behind one tenant's socket: who reaches it is that tenant."""
+    def application(self, tenant: str) -> Application:
+        """The ASGI application of one tenant, one whichever way it comes: who reaches it is that tenant."""
+        return self._applications.setdefault(tenant, self._application(tenant))
+
+    def _application(self, tenant: str) -> Application:
         client = _Client(tenant, TenantView(tenant, self.instance, store=self.writer.store, names=self.names))
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             status, answer = await self._answer(client, scope, receive)
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+            if status == HTTPStatus.REQUEST_TIMEOUT:
+                headers.append((b"connection", b"close"))
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
 
         return application
 
-    async def _answer(self, client: _Client, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, client: _Client, scope: Scope, receive: Receive) -> tuple[int, bytes]:  # noqa: PLR0911 - one for each end
         """Status and body. What went wrong is told by its code: an exception's text would hold SQL, and more."""
         call = scope["path"].removeprefix("/v1/")
         if scope["method"] != "POST" or call not in CALLS:
             return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
         try:
-            body = await _body(receive, LARGEST_EVENT if call in WRITES else LARGEST_BODY)
-            if self.closing:
-                return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
-            return HTTPStatus.OK, await self._done(client, call, scope, body)
+            answered = await (self._written if call in WRITES else self._read)(client, call, scope, receive)
+            return (HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING) if answered is None else (HTTPStatus.OK, answered)
+        except TooManyWaitingError as error:  # no refusal: it will be done, later
+            return HTTPStatus.TOO_MANY_REQUESTS, encoding.dumps(error.code)
         except NtroError as error:
             return self._refuse(client.tenant, call, _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR), error.code)
         except _AWAY:
             logger.warning("%s: %s: the database is away", client.tenant, call)
             return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
         except Exception as error:
+            if self.closing:  # our threads have ended meanwhile
+                return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
             return self._refuse(client.tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
 
-    async def _done(self, client: _Client, call: str, scope: Scope, body: bytes) -> bytes:
-        def do() -> bytes:
-            return _perform(client.view, call, body)
+    async def _read(self, client: _Client, call: str, _: Scope, receive: Receive) -> bytes | None:
+        """None: we are about to end."""
+        body = await _body(receive, LARGEST_BODY)
+        if self.closing:
+            return None
 
-        if call not in WRITES:
-            async with client.reading:
-                return await asyncio.get_running_loop().run_in_executor(self.readers, do)
-        key = _key(scope)
-        digest = hashlib.sha256(call.encode() + b"\0" + body).digest()
-        return await asyncio.wrap_future(self.writer.submit(client.tenant, key, digest, do))
+        def read() -> bytes:
+            return encoding.dumps(_call(client.view, call, body))
+
+        async with client.reading:
+            return await asyncio.get_running_loop().run_in_executor(self.readers, read)
+
+    async def _written(self, client: _Client, call: str, scope: Scope, receive: Receive) -> bytes | None:
+        """None: we are about to end."""
+        if client.writes >= MOST_WAITING:
+            raise TooManyWaitingError
+        client.writes += 1
+        try:
+            body = await _body(receive, LARGEST_EVENT)
+            if self.closing:
+                return None
+            key, digest = _key(scope), hashlib.sha256(call.encode() + b"\0" + body).digest()
+            left_out: Counter[str] = Counter()
+            try:
+                async with client.preparing:
+                    submitted = await asyncio.get_running_loop().run_in_executor(
+                        self.preparers, self._submitted, client, call, key, digest, body, left_out
+                    )
+            finally:
+                self.dropped.update({(client.tenant, kind): number for kind, number in left_out.items()})
+            if isinstance(submitted, bytes):
+                return submitted
+            done: bytes = await asyncio.wrap_future(submitted.done)
+            return done
+        finally:
+            client.writes -= 1
+
+    def _submitted(  # noqa: PLR0917 - called by a pool of threads, which passes no names
+        self, client: _Client, call: str, key: UUID, digest: bytes, body: bytes, left_out: Counter[str]
+    ) -> Write | bytes:
+        """Read, checked, rebuilt, and waiting for its turn; or the answer, where it was done already.
+
+        What was done once may not be allowed any more (a step that a new deployment has not): who asks again is still told so.
+        """
+        try:
+            with wall.counting(left_out):
+                work = _call(client.view, call, body)
+        except NtroError:
+            known = self.writer.known(client.tenant, key, digest)
+            if known is None:
+                raise
+            return known
+        write = Write(client.tenant, key, digest, lambda: encoding.dumps(work()))
+        self.writer.submit(write)
+        return write
 
     def _refuse(self, tenant: str, call: str, status: HTTPStatus, code: str) -> tuple[int, bytes]:
         self.refused[tenant, call] += 1
@@ -265,26 +211,32 @@ class Relay:
         return status, encoding.dumps(words.code(code))
 
 
-def _perform(view: TenantView, call: str, body: bytes) -> bytes:
+def _call(view: TenantView, call: str, body: bytes) -> Any:
     given = encoding.loads(body)
     method = getattr(view, call)
     try:
         arguments = inspect.signature(method).bind(**given)
     except TypeError:
         raise encoding.RelayProtocolError from None
-    return encoding.dumps(method(*arguments.args, **arguments.kwargs))
+    return method(*arguments.args, **arguments.kwargs)
 
 
 async def _body(receive: Receive, largest: int) -> bytes:
     parts, size = [], 0
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > largest:
-            raise BodyTooLargeError
-        if not message.get("more_body"):
-            return b"".join(parts)
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > largest:
+                    raise BodyTooLargeError
+                if message["type"] == "http.disconnect":
+                    raise BodyTooSlowError
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise BodyTooSlowError from None
 
 
 def _key(scope: Scope) -> UUID:

@@ -50,7 +50,11 @@ def entities_of(event: EventLogEntry) -> set[str]:
 
 
 class TenantView:
-    """The workspace as one tenant sees it. Safe for several threads."""
+    """The workspace as one tenant sees it. Safe for several threads.
+
+    A read answers. A write (`calls.WRITES`) looks at what it was given, and returns what is then to be done in the writer's turn:
+    nobody waits for the looking at what another has sent.
+    """
 
     def __init__(
         self,
@@ -118,10 +122,14 @@ class TenantView:
 
     # -- events
 
-    def store_event(self, event: EventLogEntry) -> None:
+    def store_event(self, event: EventLogEntry) -> Callable[[], None]:
         known = self._checked(event)
-        if known is not None:
-            self._store(known)
+
+        def store() -> None:
+            if known is not None:
+                self._store(known)
+
+        return store
 
     def fetch_materializations(
         self,
@@ -187,21 +195,21 @@ class TenantView:
 
     def claim_concurrency_slot(
         self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
-    ) -> ConcurrencyClaimStatus:
+    ) -> Callable[[], ConcurrencyClaimStatus]:
         self._pooled(concurrency_key, run_id, step_key)
-        return self._events.claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        return lambda: self._events.claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
 
     def check_concurrency_claim(self, concurrency_key: str, run_id: str, step_key: str) -> ConcurrencyClaimStatus:
         self._pooled(concurrency_key, run_id, step_key)
         return self._events.check_concurrency_claim(concurrency_key, run_id, step_key)
 
-    def free_concurrency_slot_for_step(self, run_id: str, step_key: str) -> None:
+    def free_concurrency_slot_for_step(self, run_id: str, step_key: str) -> Callable[[], None]:
         self._our_run(run_id)
-        self._events.free_concurrency_slot_for_step(run_id, step_key)
+        return lambda: self._events.free_concurrency_slot_for_step(run_id, step_key)
 
-    def free_concurrency_slots_for_run(self, run_id: str) -> None:
+    def free_concurrency_slots_for_run(self, run_id: str) -> Callable[[], None]:
         self._our_run(run_id)
-        self._events.free_concurrency_slots_for_run(run_id)
+        return lambda: self._events.free_concurrency_slots_for_run(run_id)
 
     # -- what is ours
 

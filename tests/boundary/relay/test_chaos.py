@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from dagster import DagsterRunStatus
@@ -51,10 +52,10 @@ def relay(here: World) -> Iterator[None]:
             process.kill()
 
 
-def stream(here: World, journal: Path, enough: threading.Event) -> list[str]:
-    """Runs, one after the other, by a worker of acme; their ids."""
+def stream(here: World, journal: Path, enough: threading.Event, address: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Runs, one after the other, by a worker of acme; their ids. `address`: where it finds the relay, if not at its socket."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NTRO_")}
-    environment |= {**here.home.tenant("acme").places, "PYTHONPATH": str(Path(__file__).parent)}
+    environment |= {**here.home.tenant("acme").places, "PYTHONPATH": str(Path(__file__).parent), **address}
     command = [
         sys.executable,
         str(Path(__file__).with_name("stream.py")),
@@ -99,6 +100,19 @@ def identity(entry: EventLogEntry) -> tuple[str, float, str | None]:
     return event.event_type_value, entry.timestamp, event.step_key
 
 
+def everything_is_stored(here: World, runs: list[str], journals: list[Path]) -> None:
+    """What the workers sent of these runs, in its order, once, and nothing else."""
+    said = defaultdict(list)
+    for run_id, entry in sent(journals):
+        said[run_id].append(identity(entry))
+    for run_id in runs:
+        run = here.workspace.get_run_by_id(run_id)
+        assert run and run.status is DagsterRunStatus.SUCCESS
+        stored = here.workspace.get_records_for_run(run_id, of_type=set(EVENTS)).records
+        in_order = sorted(stored, key=lambda record: record.storage_id)
+        assert [identity(record.event_log_entry) for record in in_order] == said[run_id]
+
+
 def killed_under_a_stream(server: PostgresServer, root: Path, kills: int) -> None:
     enough = threading.Event()
     journals = [root / f"journal-{number}" for number in range(STREAMS)]
@@ -112,17 +126,8 @@ def killed_under_a_stream(server: PostgresServer, root: Path, kills: int) -> Non
             enough.set()
             with relay(here):
                 runs = [run_id for each in streams for run_id in each.result(DEADLINE_S)]
-        said = defaultdict(list)
-        for run_id, entry in sent(journals):
-            said[run_id].append(identity(entry))
         assert len(runs) >= STREAMS
-        for run_id in runs:
-            run = here.workspace.get_run_by_id(run_id)
-            assert run and run.status is DagsterRunStatus.SUCCESS
-            stored = here.workspace.get_records_for_run(run_id, of_type=set(EVENTS)).records
-            assert [identity(record.event_log_entry) for record in sorted(stored, key=lambda record: record.storage_id)] == said[
-                run_id
-            ]
+        everything_is_stored(here, runs, journals)
 
 
 def test_killed_four_times(postgres_server: PostgresServer, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from ntro_dagster.boundary.relay.connection import RelayAddressError, RelayAwayE
 from ntro_dagster.boundary.relay.view import TenantView
 from ntro_dagster.boundary.storage import PooledPostgresStorage
 from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.workspace.relay import CONNECTIONS_PER_TENANT
+from ntro_dagster.workspace.relay_protocol import CONNECTIONS_PER_TENANT
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from ntro_dagster.host.home import Home, private_directory
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.registry import Registry
 from ntro_dagster.workspace.relay import RelayServer
+from ntro_dagster.workspace.relay_listener import ListenerSettings
 
 TENANTS = ("acme", "beta")
 
@@ -150,13 +151,17 @@ def world(server: PostgresServer, root: Path) -> Iterator[World]:
 
 
 @contextmanager
-def serving(world: World, names: Callable[[str], frozenset[str]] = names) -> Iterator[RelayServer]:
-    """A relay in a thread of this process."""
+def serving(
+    world: World, names: Callable[[str], frozenset[str]] = names, listener: ListenerSettings | None = None
+) -> Iterator[RelayServer]:
+    """A relay in a thread of this process; `listener`: also on TCP."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
     thread.start()
     server = RelayServer(world.url, world.workspace, world.home.sockets, names)
     asyncio.run_coroutine_threadsafe(server.open_sockets(), loop).result(30)
+    if listener is not None:
+        asyncio.run_coroutine_threadsafe(server.listen(listener), loop).result(30)
     try:
         yield server
     finally:

@@ -20,9 +20,12 @@ from ntro_dagster.subledger.registry import load_types
 def definitions(monkeypatch: pytest.MonkeyPatch) -> Definitions:
     """As `ntro_dagster.tenant.definitions` puts them together, for a tenant called acme."""
     monkeypatch.setenv("NTRO_TENANT", "acme")
-    active = ActiveSet((runbook_bundle("expense-processor"),))
+    active = ActiveSet((runbook_bundle("expense-processor"),), (TIME,))
     load_types(*with_platform(active.bundles))
     return tenant_definitions(active)
+
+
+TIME = {"runbook": "expense-processor", "cron": "0 8 5 * *", "timezone": "Europe/London"}
 
 
 def _paths(keys: Iterable[AssetKey]) -> list[str]:
