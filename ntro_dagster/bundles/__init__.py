@@ -3,7 +3,6 @@
 from ntro_dagster.bundles.bundle import (
     Bundle,
     BundleNotFoundError,
-    Frontmatter,
     RunbookInvalidError,
     bundle_of,
     frontmatter,
@@ -11,10 +10,12 @@ from ntro_dagster.bundles.bundle import (
     runbook_bundle,
     runbook_bundles,
 )
+from ntro_dagster.bundles.runbook_md import Derived, Frontmatter
 
 __all__ = [
     "Bundle",
     "BundleNotFoundError",
+    "Derived",
     "Frontmatter",
     "RunbookInvalidError",
     "bundle_of",

@@ -28,7 +28,7 @@ LONGEST_PATH = 180
 _OVERHEAD = 1_024  # per member: headers and its name, twice
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP can say
 _REGULAR = (stat.S_IFREG | 0o644) << 16
-_LEFT_OUT = frozenset({"__pycache__"})
+LEFT_OUT = frozenset({"__pycache__"})
 
 
 class BundleRefusedError(UsageError):
@@ -101,7 +101,7 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
     if not root.is_dir():
         raise BundleRefusedError(path=root, why="is not a folder")
     for directory, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _LEFT_OUT)
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in LEFT_OUT)
         for name in [*inner, *names]:
             path = Path(directory, name)
             relative = path.relative_to(root).as_posix()

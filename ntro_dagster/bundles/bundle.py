@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import yaml
-
+from ntro_dagster.bundles.runbook_md import Frontmatter, read_page
 from ntro_dagster.errors import NotFoundError, UsageError
 
 _PACKAGE = Path(__file__).parent.parent
@@ -36,23 +34,6 @@ class RunbookInvalidError(UsageError):
     summary = "the runbook cannot be read"
     detail = "runbook {slug}: {why}"
     mend = "docs/runbooks.md shows what a runbook must hold"
-
-
-@dataclass(frozen=True, slots=True)
-class Frontmatter:
-    """The head of `runbook.md`.
-
-    Attributes:
-        schedule: five cron fields, in `timezone` (IANA name).
-        reads: for each subledger that is filled from documents, the sources of those documents.
-    """
-
-    slug: str
-    name: str
-    version: str
-    schedule: str
-    timezone: str
-    reads: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +108,11 @@ def bundle_of(module: str) -> Bundle | None:
 
 def frontmatter(bundle: Bundle) -> Frontmatter:
     """Raises `RunbookInvalidError`."""
-    text = (bundle.root / "runbook.md").read_text()
-    try:
-        _, head, _ = text.split("---\n", 2)
-        known: dict[str, Any] = yaml.safe_load(head)
-        reads = {str(name): tuple(map(str, sources)) for name, sources in known.pop("reads", {}).items()}
-        words = {name: str(known[name]) for name in Frontmatter.__dataclass_fields__ if name != "reads"}
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise RunbookInvalidError(slug=bundle.slug, why=f"runbook.md has no proper frontmatter ({error})") from None
-    return Frontmatter(**words, reads=reads)
+    page = read_page(bundle.root)
+    if page.head is None:
+        first = page.problems[0]
+        raise RunbookInvalidError(slug=bundle.slug, why=f"{first.file}:{first.line}: {first.message}")
+    return page.head
 
 
 def _home() -> Path:

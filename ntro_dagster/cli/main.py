@@ -21,10 +21,12 @@ from ntro_dagster.cli import (
     review,
     rows,
     run_logs,
+    runbooks,
     runs,
     schedules,
     services,
     tenants,
+    workflows,
 )
 from ntro_dagster.cli.invocation import HomeOption, JsonOption, command, invocation
 
@@ -62,15 +64,15 @@ app.add_typer(entities.app, name="entity")
 ingest.register(app)
 run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")
+app.add_typer(runbooks.app, name="runbook")
+app.add_typer(workflows.app, name="workflow")
 app.add_typer(errors.app, name="errors")
 app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
-workflows = typer.Typer(no_args_is_help=True, help="Runbooks: versions, and which of them a tenant runs.")
-deployments.register(workflows)
-bindings.register(workflows)
-app.add_typer(workflows, name="workflow")
+deployments.register(workflows.app)
+bindings.register(workflows.app)
 
 
 @command(app, "demo")

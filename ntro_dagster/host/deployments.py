@@ -18,6 +18,7 @@ import psycopg
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.bundles.archive import BundleRefusedError, pack, read_folder, unpack, verify
+from ntro_dagster.bundles.check import must_pass
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_location
 from ntro_dagster.host.home import Role, TenantHome, private_directory, write_private
@@ -97,7 +98,7 @@ class Runbooks:
     def push(self, source: Path) -> tuple[Version, bool]:
         """Store the content of a folder, or of an archive of one, as a version; and whether it is new. Runs nothing.
 
-        Raises: `BundleRefusedError`, `RunbookInvalidError`, `VersionCollisionError`.
+        Raises: `BundleRefusedError`, `BundleProblemsError`, `RunbookInvalidError`, `VersionCollisionError`.
         """
         with _as_folder(source) as root:
             manifest = read_folder(root)
@@ -108,6 +109,7 @@ class Runbooks:
                 if same and same[0].digest != manifest.digest:
                     raise VersionCollisionError(version=manifest.version)
                 if not archive.exists():
+                    must_pass(root)
                     pack(root, manifest, archive)
                 version = Version(
                     manifest.slug, manifest.version, manifest.digest, manifest.label, len(manifest.files), manifest.size
