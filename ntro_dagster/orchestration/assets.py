@@ -167,10 +167,11 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
     documents = await run.documents()
     async with run.database.transaction(Actor.run(run.run_id)):
         staged = await handle.stage(ledger.author(run), period=run.period)
-        lost = await records_without_row(run.database, ledger.name, entity_id=run.entity.id, documents=documents)
+        partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}
+        lost = await records_without_row(run.database, ledger.name, documents=documents, **partition)
         if lost:
             raise RecordsLostError(records=lost)
-        await mark_staged(run.database, ledger.name, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
+        await mark_staged(run.database, ledger.name, documents=documents, run_id=run.run_id, **partition)
     return MaterializeResult(
         metadata={
             **await _counts(handle, run.period),

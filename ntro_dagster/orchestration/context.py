@@ -79,7 +79,9 @@ class RunbookContext:
     async def records(self) -> AsyncIterator[SubmittedRecord]:
         """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""
         documents = await self.documents()
-        async for record in submitted_records(self.reader, entity_id=self.entity.id, documents=documents):
+        async for record in submitted_records(
+            self.reader, entity_id=self.entity.id, period=self.period, documents=documents
+        ):
             yield record
 
 
