@@ -2,6 +2,8 @@
 
 TENANT_TAG = "ntro/tenant"
 WORK_TAG = "ntro/work"
+VERSION_TAG = "ntro/version"
+"""On every run: the version of the runbook, or the name of the whole set for the platform's own jobs."""
 PARTITION_TAG = "dagster/partition"
 PLANE, WORKSPACE = "NTRO_PLANE", "workspace"
 INSTANCE_URL = "NTRO_INSTANCE_URL"

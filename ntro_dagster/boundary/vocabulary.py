@@ -15,6 +15,7 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 | code | one of `ntro_dagster.boundary.codes`, or the name of an exception that Python itself defines | `ACCOUNT_UNKNOWN` |
 | count | a whole number from 0 below 2^53, under one of the names in `COUNTS` | `PENDING: 12` |
 | digest | 32 or 64 hexadecimal digits, salted by the tenant | |
+| version | of a runbook, or of all that a tenant runs: a digest of code, without data | `v_1f0c9be2a77d` |
 | run key | what kind of work, the partition, and how many runs it has had | `posting:spv-1|2026-10:3` |
 """
 
@@ -73,6 +74,7 @@ digest = _form(r"[0-9a-f]{32}|[0-9a-f]{64}")
 number = _form(r"-?\d{1,15}")
 flag = _form(r"true|false")
 run_key = _form(rf"(?:{'|'.join(sorted(WORKS))}|monthly):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?")
+version = _form(r"[vs]_[0-9a-f]{12}")
 work = _form("|".join(sorted(WORKS)))
 
 

@@ -51,7 +51,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from ntro_dagster.boundary import sentences
 from ntro_dagster.boundary import vocabulary as words
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, WORK_TAG, unit
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, VERSION_TAG, WORK_TAG, unit
 
 dropped: Counter[str] = Counter()
 """What this process left out, by kind. Never what it was."""
@@ -146,6 +146,7 @@ RUN_TAGS: dict[str, words.Word] = {
     TENANT_TAG: words.slug,
     CODE_LOCATION_TAG: words.slug,
     WORK_TAG: words.work,
+    VERSION_TAG: words.version,
     UNIT_TAG: words.unit,
     PARTITION_TAG: words.partition,
     f"{PARTITION_TAG}/entity": words.slug,

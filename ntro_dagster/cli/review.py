@@ -33,7 +33,7 @@ from ntro_dagster.errors import NotFoundError, TransientError, UsageError
 
 if TYPE_CHECKING:
     from ntro_dagster.platforms.postgres.database import TenantDatabase
-    from ntro_dagster.subledger.registry import SubledgerType
+    from ntro_dagster.subledger.description import TypeDescription
     from ntro_dagster.subledger.review import Filed
 
 app = typer.Typer(no_args_is_help=True, help="Decide upon rows: approve, reject, exclude, edit, accept.")
@@ -105,7 +105,7 @@ class Decision:
 
     signal: str
     tenant: str
-    kind: SubledgerType
+    kind: TypeDescription
     rows: tuple[str, ...]
     entity: str | None
     period: str | None
@@ -142,7 +142,7 @@ def _register(signal: str, what: str, *, takes_values: bool) -> None:
         timeout: TimeoutOption = 120,
         values: SetOption = None,
     ) -> int:
-        kind = known_subledger(subledger)
+        kind = known_subledger(subledger, tenant)
         chosen = tuple(rows or ())
         if not chosen and not (entity or period or status):
             raise SelectionMissingError
@@ -219,7 +219,7 @@ async def _file(desk: TenantDatabase, decision: Decision) -> tuple[list[Filed], 
     )
     if not filed:
         found = await _stand(desk, decision, ids, entity.id if entity else None)
-        raise NoRowsMatchedError(word=WORDS[decision.signal], found=found, subledger=decision.kind.name, tenant=decision.tenant)
+        raise NoRowsMatchedError(word=WORDS[decision.signal], found=found, subledger=decision.kind.table, tenant=decision.tenant)
     return filed, len(set(ids))
 
 
@@ -231,11 +231,11 @@ async def _full_id(desk: TenantDatabase, decision: Decision, row: str) -> UUID:
     if not _PREFIX.fullmatch(prefix):
         raise RowIdInvalidError(row=row)
     found = await desk.fetch(
-        sql.SQL("SELECT id FROM {} WHERE id BETWEEN %s AND %s LIMIT 2").format(sql.Identifier("ledgers", decision.kind.name)),
+        sql.SQL("SELECT id FROM {} WHERE id BETWEEN %s AND %s LIMIT 2").format(sql.Identifier("ledgers", decision.kind.table)),
         [UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f"))],
     )
     if not found:
-        raise RowUnknownError(row=row, subledger=decision.kind.name, tenant=decision.tenant)
+        raise RowUnknownError(row=row, subledger=decision.kind.table, tenant=decision.tenant)
     if len(found) > 1:
         raise RowAmbiguousError(row=row)
     return UUID(str(found[0]["id"]))
@@ -252,7 +252,7 @@ async def _stand(desk: TenantDatabase, decision: Decision, ids: Sequence[UUID], 
     )
     rows = await desk.fetch(
         sql.SQL("SELECT status, count(*) AS rows FROM {} WHERE {} GROUP BY 1 ORDER BY 1").format(
-            sql.Identifier("ledgers", decision.kind.name), where
+            sql.Identifier("ledgers", decision.kind.table), where
         ),
         values,
     )
@@ -299,7 +299,7 @@ def _show(decision: Decision, filed: Sequence[Filed], slugs: dict[UUID, str], ou
     total = sum(f.rows for f in filed)
     value = {
         "decision": decision.signal,
-        "subledger": decision.kind.name,
+        "subledger": decision.kind.table,
         "filed_by": decision.filed_by,
         "dry_run": decision.dry_run,
         "rows": total,

@@ -24,7 +24,7 @@ from ntro_dagster.cli.selection import (
 
 if TYPE_CHECKING:
     from ntro_dagster.platforms.postgres.database import TenantDatabase
-    from ntro_dagster.subledger.registry import SubledgerType
+    from ntro_dagster.subledger.description import TypeDescription
 
 SHORT_ID = 8
 SubledgerArgument = Annotated[str, typer.Argument(help="expenses, journal_proposals, or a runbook's own.")]
@@ -55,7 +55,7 @@ def list_(
     """Rows, oldest month first (`list` may be left out)."""
     from psycopg import sql  # noqa: PLC0415
 
-    kind = known_subledger(subledger)
+    kind = known_subledger(subledger, tenant)
     chosen = _Choice(kind, tenant, entity, written_period(period), checked_status(kind, status))
 
     async def look(database: TenantDatabase) -> tuple[list[dict[str, Any]], int]:
@@ -71,7 +71,7 @@ def list_(
         return rows, counted["rows"] if counted else 0
 
     found, total = as_role(tenant, _auditor(), look)
-    value = {"subledger": kind.name, "total": total, "rows": found}
+    value = {"subledger": kind.table, "total": total, "rows": found}
 
     def human() -> None:
         if not found:
@@ -101,7 +101,7 @@ def summary(
     """Counts and totals by entity, period, status and currency."""
     from psycopg import sql  # noqa: PLC0415
 
-    kind = known_subledger(subledger)
+    kind = known_subledger(subledger, tenant)
     chosen = _Choice(kind, tenant, entity, written_period(period), checked_status(kind, status))
     amount = _amount(kind)
     total = sql.SQL("sum(t.{})").format(sql.Identifier(amount)) if amount else sql.SQL("NULL::numeric")
@@ -139,19 +139,19 @@ def summary(
             ],
         )
 
-    result({"subledger": kind.name, "groups": found}, human)
+    result({"subledger": kind.table, "groups": found}, human)
 
 
 class _Choice:
     """Which rows are looked at."""
 
-    def __init__(self, kind: SubledgerType, tenant: str, entity: str | None, period: str | None, status: str | None) -> None:
+    def __init__(self, kind: TypeDescription, tenant: str, entity: str | None, period: str | None, status: str | None) -> None:
         from psycopg import sql  # noqa: PLC0415
 
         tenant_home(tenant)
         self._tenant, self._entity = tenant, entity
         self._equal = {"period": period, "status": status}
-        self.table = sql.Identifier("ledgers", kind.name)
+        self.table = sql.Identifier("ledgers", kind.table)
 
     async def where(self, database: TenantDatabase) -> tuple[Any, list[Any]]:
         """Condition on `t` and its values. Raises `EntityUnknownError`."""
@@ -176,16 +176,17 @@ def _auditor() -> Any:
     return Role.AUDITOR
 
 
-def _amount(kind: SubledgerType) -> str | None:
-    return "amount_gross" if "amount_gross" in kind.model.model_fields else None
+def _amount(kind: TypeDescription) -> str | None:
+    """The field that tells how much: the type's first amount."""
+    return next((name for name in kind.content if kind.columns[name] == "money"), None)
 
 
-def _what(kind: SubledgerType) -> str:
+def _what(kind: TypeDescription) -> str:
     """The field that tells a person which row it is."""
-    return "vendor" if "vendor" in kind.model.model_fields else "description"
+    return next((name for name in kind.content if kind.columns[name] == "text"), "source_ref")
 
 
-def _cells(kind: SubledgerType, row: dict[str, Any]) -> Sequence[str | None]:
+def _cells(kind: TypeDescription, row: dict[str, Any]) -> Sequence[str | None]:
     amount, day = _amount(kind), row.get("expense_date") or row.get("posting_date")
     return [
         str(row["id"])[:SHORT_ID],

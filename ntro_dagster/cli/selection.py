@@ -9,7 +9,7 @@ import typer
 from ntro_dagster.errors import UsageError
 
 if TYPE_CHECKING:
-    from ntro_dagster.subledger.registry import SubledgerType
+    from ntro_dagster.subledger.description import TypeDescription
 
 TenantOption = Annotated[str, typer.Option("--tenant", "-t", help="The tenant's slug.")]
 EntityFilter = Annotated[str | None, typer.Option("--entity", "-e", help="Only this entity.")]
@@ -28,6 +28,13 @@ class StatusUnknownError(UsageError):
     mend = "one of: {known}"
 
 
+class SubledgerAmbiguousError(UsageError):
+    code = "SUBLEDGER_AMBIGUOUS"
+    summary = "several runbooks have a subledger of that name"
+    detail = "several subledgers are called {name!r}: {tables}"
+    mend = "name one by its table"
+
+
 def written_period(period: str | None) -> str | None:
     """A month as it is written, if one is given. Raises: `PeriodInvalidError`."""
     from ntro_dagster.boundary.periods import parse_period  # noqa: PLC0415
@@ -35,24 +42,35 @@ def written_period(period: str | None) -> str | None:
     return None if period is None else parse_period(period)
 
 
-def known_subledger(name: str) -> SubledgerType:
-    """Raises: `SubledgerNotFoundError`."""
-    from ntro_dagster.bundles import platform_bundle, runbook_bundles  # noqa: PLC0415
-    from ntro_dagster.subledger.registry import load_types, subledger_type, subledger_types  # noqa: PLC0415
+def known_subledger(name: str, tenant: str) -> TypeDescription:
+    """By the name of its table, or by the name its author gave it where only one has that.
 
-    load_types(platform_bundle(), *runbook_bundles())
-    owned = next((kind for kind in subledger_types() if kind.name == name), None)
-    return owned or subledger_type(name)
+    Raises: `SubledgerNotFoundError`, `SubledgerAmbiguousError`, and what `as_role` raises.
+    """
+    from ntro_dagster.cli.connections import as_role  # noqa: PLC0415
+    from ntro_dagster.host.home import Role  # noqa: PLC0415
+    from ntro_dagster.subledger.description import TypeDescription  # noqa: PLC0415
+    from ntro_dagster.subledger.registry import SubledgerNotFoundError  # noqa: PLC0415
+
+    rows = as_role(
+        tenant, Role.AUDITOR, lambda database: database.fetch("SELECT name, table_name, description FROM system.subledger_types")
+    )
+    found = [row for row in rows if row["table_name"] == name] or [row for row in rows if row["name"] == name]
+    if not found:
+        raise SubledgerNotFoundError(name=name, known=", ".join(sorted(row["table_name"] for row in rows)))
+    if len(found) > 1:
+        raise SubledgerAmbiguousError(name=name, tables=", ".join(sorted(row["table_name"] for row in found)))
+    return TypeDescription.from_json(found[0]["description"])
 
 
-def checked_status(kind: SubledgerType, status: str | None) -> str | None:
+def checked_status(kind: TypeDescription, status: str | None) -> str | None:
     """Raises: `StatusUnknownError`."""
     if status is None:
         return None
-    lifecycle = kind.model.lifecycle
+    lifecycle = kind.lifecycle
     known = list(dict.fromkeys([*lifecycle.initial, *(end for edge in lifecycle.edges for end in (edge.source, edge.target))]))
     if status.upper() not in known:
-        raise StatusUnknownError(subledger=kind.name, status=status, known=", ".join(known))
+        raise StatusUnknownError(subledger=kind.table, status=status, known=", ".join(known))
     return status.upper()
 
 

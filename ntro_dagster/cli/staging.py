@@ -68,12 +68,9 @@ async def judged(database: TenantDatabase, documents: Sequence[str]) -> dict[str
     """For every document that is staged: its rows that went on, those that need attention, and why."""
     from psycopg import sql  # noqa: PLC0415
 
-    from ntro_dagster.bundles import platform_bundle, runbook_bundles  # noqa: PLC0415
-    from ntro_dagster.subledger.registry import load_types, subledger_types  # noqa: PLC0415
-
-    load_types(platform_bundle(), *runbook_bundles())
     verdicts: defaultdict[str, Verdict] = defaultdict(Verdict)
-    for name in sorted({kind.name for kind in subledger_types()}):
+    tables = await database.fetch("SELECT table_name FROM system.subledger_types ORDER BY 1")
+    for name in [row["table_name"] for row in tables]:
         for row in await database.fetch(sql.SQL(_ROWS).format(sql.Identifier("ledgers", name)), {"documents": list(documents)}):
             verdict = verdicts[row["document"]]
             if row["attention"]:

@@ -90,7 +90,7 @@ def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], Journal
     model: Any = handle.kind.model
 
     def propose(row: Any) -> JournalProposal:
-        if handle.kind.name == "journal_proposals":
+        if handle.kind.table == "journal_proposals":
             return model.propose_for_gl(row, currency=currency)  # type: ignore[no-any-return]
         proposal = model.propose_for_gl(row)
         return as_journal(proposal) if isinstance(proposal, BillProposal) else proposal
@@ -100,7 +100,7 @@ def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], Journal
 
 async def _post_batch(handle: SubledgerHandle, period: str, propose: Callable[[Any], JournalProposal]) -> int:
     database = handle.database
-    table = sql.Identifier("ledgers", handle.kind.name)
+    table = sql.Identifier("ledgers", handle.kind.table)
     async with database.transaction(Actor.run(handle.task_id)):
         rows = await database.fetch(
             sql.SQL(

@@ -22,6 +22,7 @@ from dagster import (
     asset,
 )
 
+from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
@@ -31,7 +32,7 @@ from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
-from ntro_dagster.subledger.registry import SubledgerType
+from ntro_dagster.subledger.registry import SubledgerType, running, subledger_type
 from ntro_dagster.subledger.review import apply_signals
 from ntro_dagster.subledger.staging import Payload
 
@@ -47,15 +48,28 @@ class RecordsLostError(NtroError):
 
 @dataclass(frozen=True, slots=True)
 class SubledgerAsset:
-    """An author's function, and the subledger it fills."""
+    """An author's function, and the subledger it fills: `name` as the author calls it."""
 
     name: str
     author: Author
-    owner_runbook: str | None
+
+    @property
+    def bundle(self) -> Bundle | None:
+        return bundle_of(self.author.__module__)
+
+    @property
+    def kind(self) -> SubledgerType:
+        """Raises `SubledgerNotFoundError`."""
+        bundle = self.bundle
+        return subledger_type(self.name, bundle.slug if bundle else None, bundle.version if bundle else None)
+
+    @property
+    def table(self) -> str:
+        return self.kind.table
 
     @property
     def key(self) -> AssetKey:
-        return ledger_key(self.name)
+        return ledger_key(self.table)
 
 
 def ledger_key(name: str) -> AssetKey:
@@ -92,15 +106,15 @@ async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
 async def _show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
     """Let the subledger's own page tell how its rows stand now, not how they stood when they were staged."""
     counts = await _counts(handle, run.period)
-    context.log_event(AssetObservation(ledger_key(handle.kind.name), partition=context.partition_key, metadata=counts))
+    context.log_event(AssetObservation(ledger_key(handle.kind.table), partition=context.partition_key, metadata=counts))
     return counts
 
 
-def subledger_asset(name: str, owner_runbook: str | None = None) -> Callable[[Author], SubledgerAsset]:
+def subledger_asset(name: str) -> Callable[[Author], SubledgerAsset]:
     """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them."""
 
     def wrap(author: Author) -> SubledgerAsset:
-        return SubledgerAsset(name, author, owner_runbook)
+        return SubledgerAsset(name, author)
 
     return wrap
 
@@ -162,16 +176,17 @@ def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
 
 async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult[None]:
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
-    run = replace(run, subledger=ledger.name)
-    handle = run.open(ledger.name, owner_runbook=ledger.owner_runbook)
+    running.set(ledger.bundle)
+    run = replace(run, subledger=ledger.table)
+    handle = run.handle(ledger.kind)
     documents = await run.documents()
     async with run.database.transaction(Actor.run(run.run_id)):
         staged = await handle.stage(ledger.author(run), period=run.period)
         partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}
-        lost = await records_without_row(run.database, ledger.name, documents=documents, **partition)
+        lost = await records_without_row(run.database, ledger.table, documents=documents, **partition)
         if lost:
             raise RecordsLostError(records=lost)
-        await mark_staged(run.database, ledger.name, documents=documents, run_id=run.run_id, **partition)
+        await mark_staged(run.database, ledger.table, documents=documents, run_id=run.run_id, **partition)
     return MaterializeResult(
         metadata={
             **await _counts(handle, run.period),
@@ -185,8 +200,8 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
 
 def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
     @asset(
-        key=decisions_key(kind.name),
-        deps=[ledger_key(kind.name)],
+        key=decisions_key(kind.table),
+        deps=[ledger_key(kind.table)],
         partitions_def=partitions_of(bound_tenant()),
         group_name="review",
         kinds={"postgres"},
@@ -194,7 +209,7 @@ def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
     )
     def decisions(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
-            handle = run.open(kind.name, owner_runbook=kind.owner_runbook)
+            handle = run.handle(kind)
             applied = await apply_signals(handle, period=run.period)
             counts = await _show(context, run, handle)
             return MaterializeResult(
@@ -215,7 +230,7 @@ def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
 def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
     @asset(
         key=journals_key(),
-        deps=[decisions_key(kind.name) for kind in kinds],
+        deps=[decisions_key(kind.table) for kind in kinds],
         partitions_def=partitions_of(bound_tenant()),
         group_name="general_ledger",
         kinds={"postgres"},
@@ -225,7 +240,7 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
         async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
             for kind in kinds:
-                handle = run.open(kind.name, owner_runbook=kind.owner_runbook)
+                handle = run.handle(kind)
                 rows = (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
                 if rows:
                     await _show(context, run, handle)

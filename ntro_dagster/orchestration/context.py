@@ -19,6 +19,7 @@ from ntro_dagster.platforms.environment import bound_tenant, database_from_envir
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.handle import open as open_subledger
+from ntro_dagster.subledger.registry import SubledgerType
 
 T = TypeVar("T")
 
@@ -56,6 +57,9 @@ class RunbookContext:
     def salt(self) -> bytes:
         """The tenant's secret for fingerprints that cross the wall."""
         return bytes.fromhex(os.environ[self.salt_variable])
+
+    def handle(self, kind: SubledgerType) -> SubledgerHandle:
+        return SubledgerHandle(kind, entity_id=self.entity.id, task_id=self.run_id, database=self.database)
 
     def open(self, subledger: str, *, owner_runbook: str | None = None) -> SubledgerHandle:
         return open_subledger(

@@ -6,50 +6,54 @@ from collections.abc import Sequence
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
-from ntro_dagster.boundary.names import TENANT_TAG
-from ntro_dagster.bundles import Bundle, RunbookInvalidError
+from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
+from ntro_dagster.bundles import RunbookInvalidError, platform_bundle
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.orchestration import assets
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook, runbook_definitions
 from ntro_dagster.orchestration.sensors import sensor
 from ntro_dagster.orchestration.values import RefusesValues
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
-from ntro_dagster.subledger.registry import subledger_types
+from ntro_dagster.subledger.registry import SubledgerType, subledger_types
 
 JOB = "month_end"
 
 
-def tenant_definitions(*bundles: Bundle) -> Definitions:
+def tenant_definitions(active: ActiveSet) -> Definitions:
     """Everything that the tenant this process is bound to can run. Row types must be loaded already.
 
     Raises: `RunbookInvalidError`.
     """
+    bundles = active.bundles
     runbooks = [read_runbook(bundle) for bundle in bundles]
     _check_each_has_one_author(runbooks)
-    filled = {ledger.name for runbook in runbooks for ledger in runbook.ledgers}
-    return Definitions.merge(month_end_definitions(filled), *(runbook_definitions(runbook) for runbook in runbooks))
+    filled = {ledger.table for runbook in runbooks for ledger in runbook.ledgers}
+    kinds = subledger_types(platform_bundle(), *bundles)
+    common = month_end_definitions(kinds, filled, active.code)
+    return Definitions.merge(common, *(runbook_definitions(runbook) for runbook in runbooks))
 
 
 def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
     author: dict[str, str] = {}
     for runbook in runbooks:
         for ledger in runbook.ledgers:
-            if ledger.name in author:
-                why = f"subledger {ledger.name} is filled by {author[ledger.name]} already"
+            if ledger.table in author:
+                why = f"subledger {ledger.table} is filled by {author[ledger.table]} already"
                 raise RunbookInvalidError(slug=runbook.head.slug, why=why)
-            author[ledger.name] = runbook.head.slug
+            author[ledger.table] = runbook.head.slug
 
 
-def month_end_definitions(filled: set[str]) -> Definitions:
-    """Args: `filled`: subledgers whose asset a runbook brings."""
-    names = [kind.name for kind in subledger_types()]
+def month_end_definitions(kinds: Sequence[SubledgerType], filled: set[str], code: str) -> Definitions:
+    """Args: `filled`: tables whose asset a runbook brings; `code`: names the set of versions that is active."""
+    names = [kind.table for kind in kinds]
     job = define_asset_job(
         JOB,
         selection=AssetSelection.assets(
             *(assets.decisions_key(name) for name in names), assets.journals_key(), assets.trial_balance_key()
         ),
         executor_def=in_process_executor,
-        tags={TENANT_TAG: bound_tenant()},
+        tags={TENANT_TAG: bound_tenant(), VERSION_TAG: code},
         description="Review, posting and close, over all subledgers",
     )
     return Definitions(
@@ -57,8 +61,8 @@ def month_end_definitions(filled: set[str]) -> Definitions:
             assets.documents_spec(),
             assets.records_asset(),
             *(assets.ledger_spec(name) for name in names if name not in filled),
-            *(assets.decisions_asset(kind) for kind in subledger_types()),
-            assets.journals_asset(subledger_types()),
+            *(assets.decisions_asset(kind) for kind in kinds),
+            assets.journals_asset(kinds),
             assets.trial_balance_asset(),
         ],
         jobs=[job],

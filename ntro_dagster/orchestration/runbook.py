@@ -8,7 +8,7 @@ from types import ModuleType
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
-from ntro_dagster.boundary.names import TENANT_TAG
+from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
 from ntro_dagster.orchestration import assets
 from ntro_dagster.orchestration.schedules import monthly_schedule
@@ -26,6 +26,7 @@ class Runbook:
 
     head: Frontmatter
     ledgers: Sequence[assets.SubledgerAsset]
+    version: str | None = None
 
 
 def read_runbook(bundle: Bundle) -> Runbook:
@@ -43,7 +44,7 @@ def read_runbook(bundle: Bundle) -> Runbook:
     for why, holds in complaints.items():
         if holds:
             raise RunbookInvalidError(slug=bundle.slug, why=why)
-    return Runbook(head, ledgers)
+    return Runbook(head, ledgers, bundle.version)
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
@@ -54,14 +55,14 @@ def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
 def runbook_definitions(runbook: Runbook) -> Definitions:
     """What the tenant this process is bound to needs of one runbook, beside `month_end_definitions`."""
     head, ledgers = runbook.head, runbook.ledgers
-    names = [ledger.name for ledger in ledgers]
+    names = [ledger.table for ledger in ledgers]
     staging = [assets.records_key(), *(ledger.key for ledger in ledgers)]
     review = [assets.decisions_key(name) for name in names]
     job = define_asset_job(
         head.slug.replace("-", "_"),
         selection=AssetSelection.assets(*staging, *review, assets.journals_key(), assets.trial_balance_key()),
         executor_def=in_process_executor,
-        tags={TENANT_TAG: bound_tenant()},
+        tags={TENANT_TAG: bound_tenant()} | ({VERSION_TAG: runbook.version} if runbook.version else {}),
         description=head.name,
     )
     return Definitions(

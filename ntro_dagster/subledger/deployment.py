@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import psycopg
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.migrations import migrate
-from ntro_dagster.platforms.postgres.catalogue import columns_of
+from ntro_dagster.platforms.postgres.catalogue import columns_of, optional_columns
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
-from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
-from ntro_dagster.subledger.tables import table_of
+from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.registry import load_types, subledger_types
 
 
 class TableDriftError(UsageError):
@@ -29,34 +31,47 @@ class ProposalMissingError(UsageError):
 
 
 def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
-    """Migrate and attach, as the database's owner. Returns the migrations applied. Running it again changes nothing.
+    """Migrate, import and attach, as the database's owner: for code of our own. Returns the migrations applied. Running it again
+    changes nothing.
 
     Raises: `TableDriftError`, `ProposalMissingError`, and what `migrate` raises.
     """
     applied = [name for bundle in bundles for name in migrate(owner_dsn, bundle)]
     load_types(*bundles)
-    slugs = {bundle.slug for bundle in bundles}
     with psycopg.connect(owner_dsn) as connection:
-        for kind in subledger_types():
-            if kind.owner_runbook in slugs:
-                _attach(connection, kind)
+        attach(connection, [TypeDescription.of(kind) for kind in subledger_types(*bundles)])
     return applied
 
 
-def _attach(connection: psycopg.Connection, kind: SubledgerType) -> None:
-    posted = kind.model.lifecycle.posted
-    if posted and not hasattr(kind.model, "propose_for_gl"):
-        raise ProposalMissingError(name=kind.name, posted=posted)
-    declared = {column.name: column.type.value for column in table_of(kind).columns}
-    found = columns_of(connection, SCHEMA, kind.name)
-    if declared != found:
-        raise TableDriftError(name=kind.name, only_type=_written(declared, found), only_table=_written(found, declared))
-    connection.execute(
-        "SELECT system.attach_subledger(%s, %s, %s)",
-        [kind.name, list(kind.model.content_fields()), Jsonb(kind.model.lifecycle.as_json())],
-    )
+def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool = False) -> None:
+    """Compare each type with its table, and give the table its lifecycle and history.
+
+    Args: `surplus`: whether a table may have columns, filled by nobody, that the type does not know: an earlier version of a
+        runbook goes back to a table that a later one has widened.
+
+    Raises: `TableDriftError`, `ProposalMissingError`.
+    """
+    for kind in kinds:
+        if kind.lifecycle.posted and not kind.proposes:
+            raise ProposalMissingError(name=kind.table, posted=kind.lifecycle.posted)
+        found = columns_of(connection, SCHEMA, kind.table)
+        if surplus:
+            optional = optional_columns(connection, SCHEMA, kind.table)
+            found = {name: logical for name, logical in found.items() if name in kind.columns or name not in optional}
+        if kind.columns != found:
+            raise TableDriftError(
+                name=kind.table, only_type=_written(kind.columns, found), only_table=_written(found, kind.columns)
+            )
+        connection.execute(
+            "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
+        )
+        connection.execute(
+            """INSERT INTO system.subledger_types (name, owner_runbook, table_name, description) VALUES (%s, %s, %s, %s)
+               ON CONFLICT (table_name) DO UPDATE SET description = EXCLUDED.description, active = TRUE""",
+            [kind.name, kind.owner_runbook, kind.table, Jsonb(kind.as_json())],
+        )
 
 
-def _written(columns: dict[str, str], other: dict[str, str]) -> str:
+def _written(columns: Mapping[str, str], other: Mapping[str, str]) -> str:
     """The columns that the other side has not, or has as something else."""
     return ", ".join(f"{name} {kind}" for name, kind in sorted(columns.items() - other.items())) or "nothing"

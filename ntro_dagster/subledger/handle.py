@@ -82,7 +82,7 @@ class SubledgerHandle:
         """Raises `RowNotFoundError`."""
         rows = await self.query(ids=[row_id])
         if not rows:
-            raise RowNotFoundError(row_id=row_id, subledger=self.kind.name)
+            raise RowNotFoundError(row_id=row_id, subledger=self.kind.table)
         return rows[0]
 
     async def stage(
@@ -101,7 +101,7 @@ class SubledgerHandle:
         several = [rows] if isinstance(rows, Row) else list(rows)
         for row in several:
             if row.entity_id != self.entity_id:
-                raise RowElsewhereError(row_id=row.id, subledger=self.kind.name)
+                raise RowElsewhereError(row_id=row.id, subledger=self.kind.table)
         columns = [name for name in self.table.names if name not in SET_BY_THE_DATABASE]
         async with self.database.transaction(self._actor):
             await self._store.create_stage(self.table, columns)
@@ -132,7 +132,7 @@ class SubledgerHandle:
         """
         unknown = [name for name in values if name not in self.kind.model.content_fields()]
         if unknown:
-            raise FieldUnknownError(fields=", ".join(unknown), subledger=self.kind.name)
+            raise FieldUnknownError(fields=", ".join(unknown), subledger=self.kind.table)
         async with self.database.transaction(self._actor):
             checked = dict(values)
             for row in await self.query(ids=ids):
@@ -195,13 +195,17 @@ def open(
     task_id: UUID,
     tenant_slug: str,
     owner_runbook: str | None = None,
+    version: str | None = None,
     database: TenantDatabase | None = None,
     actor: Actor | None = None,
 ) -> SubledgerHandle:
-    """A handle on subledger `name`. The database is the one this process is bound to, unless one is given."""
+    """A handle on subledger `name`: the runbook's own, else the platform's; `registry.subledger_type` has the rules.
+
+    The database is the one this process is bound to, unless one is given.
+    """
     load_types(platform_bundle())
     return SubledgerHandle(
-        subledger_type(name, owner_runbook),
+        subledger_type(name, owner_runbook, version),
         entity_id=entity_id,
         task_id=task_id,
         database=database or database_from_environment(tenant_slug),

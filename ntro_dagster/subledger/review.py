@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
+from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
@@ -66,8 +67,8 @@ class Applied:
     refused: int = 0
 
 
-def _sources(kind: SubledgerType, signal: str) -> list[str]:
-    lifecycle = kind.model.lifecycle
+def _sources(kind: SubledgerType | TypeDescription, signal: str) -> list[str]:
+    lifecycle = kind.lifecycle
     if signal == "edit":
         return list(lifecycle.editable)
     return [edge.source for edge in lifecycle.edges if edge.signal == signal]
@@ -75,7 +76,7 @@ def _sources(kind: SubledgerType, signal: str) -> list[str]:
 
 async def file_signal(
     desk: TenantDatabase,
-    kind: SubledgerType,
+    kind: SubledgerType | TypeDescription,
     signal: str,
     *,
     filed_by: str,
@@ -101,13 +102,12 @@ async def file_signal(
         raise ReasonMissingError
     if bool(values) != (signal == "edit") and signal != "accept":
         raise ValuesNotTakenError(signal=signal)
-    editable: Sequence[str] = getattr(kind.model, "editable", kind.model.content_fields())
     for name in values or ():
-        if name not in editable:
-            raise FieldNotEditableError(field=name, editable=", ".join(editable))
+        if name not in kind.editable:
+            raise FieldNotEditableError(field=name, editable=", ".join(kind.editable))
     sources = [source for source in _sources(kind, signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
-    table = sql.Identifier("ledgers", kind.name)
+    table = sql.Identifier("ledgers", kind.table)
     if dry_run:
         return [
             Filed(uuid4(), found["entity_id"], found["period"], found["rows"])
@@ -134,8 +134,8 @@ async def file_signal(
                )
                SELECT s.id AS signal_id, entity_id, period, count(*) AS rows FROM chosen JOIN signals s USING (entity_id, period)
                 GROUP BY 1, 2, 3 ORDER BY 3, 2"""
-        ).format(digest=sql.Identifier("ledgers", f"{kind.name}_digest"), table=table, where=where),
-        [*parameters, kind.name, signal, Jsonb(jsonable(values or {})), reason, filed_by],
+        ).format(digest=sql.Identifier("ledgers", f"{kind.table}_digest"), table=table, where=where),
+        [*parameters, kind.table, signal, Jsonb(jsonable(values or {})), reason, filed_by],
     )
     return [Filed(**found) for found in filed]
 
@@ -145,7 +145,7 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
     waiting = await handle.database.fetch(
         "SELECT id, kind, payload, filed_by FROM system.signals "
         "WHERE subledger = %s AND entity_id = %s AND period = %s AND applied_at IS NULL ORDER BY seq",
-        [handle.kind.name, handle.entity_id, period],
+        [handle.kind.table, handle.entity_id, period],
     )
     applied = refused = 0
     for signal in waiting:
@@ -170,8 +170,8 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
 
 def _names(handle: SubledgerHandle) -> dict[str, sql.Composable]:
     return {
-        "table": sql.Identifier("ledgers", handle.kind.name),
-        "digest": sql.Identifier("ledgers", f"{handle.kind.name}_digest"),
+        "table": sql.Identifier("ledgers", handle.kind.table),
+        "digest": sql.Identifier("ledgers", f"{handle.kind.table}_digest"),
     }
 
 

@@ -111,7 +111,7 @@ class Stager:
         self._database = database
         self._kind = kind
         self._partition: dict[str, Any] = {"entity_id": entity_id, "period": period, "task_id": task_id}
-        self._id = row_ids(entity_id, period, kind.name)
+        self._id = row_ids(entity_id, period, kind.table)
         self._content = kind.model.content_fields()
         self._known = frozenset(self._content)
         self._columns = (*STAGED_FIELDS, *self._content)

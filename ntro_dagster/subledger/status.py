@@ -9,6 +9,7 @@ The database enforces the same edges for every subledger table (migrations/007_l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -66,6 +67,12 @@ class Lifecycle:
                 {"from": e["source"], "to": e["target"], "signal": e["signal"], "by_machine": e["by_machine"]} for e in edges
             ],
         }
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Lifecycle:
+        """Reads what `as_json` wrote."""
+        edges = (Edge(e["from"], e["to"], e["signal"], e["by_machine"]) for e in known["edges"])
+        return cls(tuple(edges), tuple(known["initial"]), tuple(known["editable"]), known["posted"])
 
     def allows(self, source: str, target: str) -> bool:
         return any(edge.source == source and edge.target == target for edge in self.edges)

@@ -43,7 +43,7 @@ class ColumnTypeError(UsageError):
 def table_of(kind: SubledgerType) -> Table:
     """Raises `ColumnTypeError`."""
     columns = tuple(Column(name, _logical(kind.model, name)) for name in kind.model.model_fields)
-    return Table(kind.name, columns, kind.model.content_fields())
+    return Table(kind.table, columns, kind.model.content_fields())
 
 
 def _logical(model: type[Row], name: str) -> LogicalType:

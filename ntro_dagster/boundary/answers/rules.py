@@ -17,7 +17,7 @@ from dagster._core.execution.plan.step import StepKind
 from dagster._core.types.dagster_type import DagsterTypeKind
 
 from ntro_dagster.boundary import sentences, wall
-from ntro_dagster.boundary.names import TENANT_TAG, entities_set
+from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG, entities_set
 from ntro_dagster.errors import NtroError
 
 
@@ -194,7 +194,9 @@ def always(constant: Any) -> Rule:
 
 def run_tags(walk: Walk, offered: Any) -> dict[str, str]:
     kept = wall.run_tags(offered or {})
-    return {called: value for called, value in kept.items() if called == TENANT_TAG and value == walk.tenant}
+    return {
+        called: value for called, value in kept.items() if called == VERSION_TAG or (called, value) == (TENANT_TAG, walk.tenant)
+    }
 
 
 def kinds(_: Walk, offered: Any) -> dict[str, str]:

@@ -29,6 +29,16 @@ def columns_of(connection: psycopg.Connection, schema: str, table: str) -> dict[
     return {name: _named(kind, precision, scale) for name, kind, precision, scale in found}
 
 
+def optional_columns(connection: psycopg.Connection, schema: str, table: str) -> frozenset[str]:
+    """Columns that a row may leave out."""
+    found = connection.execute(
+        "SELECT column_name FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = %s AND (is_nullable = 'YES' OR column_default IS NOT NULL)",
+        [schema, table],
+    )
+    return frozenset(name for (name,) in found)
+
+
 def _named(kind: str, precision: int | None, scale: int | None) -> str:
     known = _TYPES.get((kind, precision, scale))
     return known.value if known else kind if scale is None else f"{kind}({precision},{scale})"

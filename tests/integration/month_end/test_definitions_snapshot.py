@@ -10,7 +10,8 @@ import yaml
 from dagster import AssetKey, AssetSpec, Definitions, MultiPartitionsDefinition, PartitionsDefinition
 from syrupy.assertion import SnapshotAssertion
 
-from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.bundles import runbook_bundle
+from ntro_dagster.bundles.active import ActiveSet, with_platform
 from ntro_dagster.orchestration.month_end import tenant_definitions
 from ntro_dagster.subledger.registry import load_types
 
@@ -19,8 +20,9 @@ from ntro_dagster.subledger.registry import load_types
 def definitions(monkeypatch: pytest.MonkeyPatch) -> Definitions:
     """As `ntro_dagster.tenant.definitions` puts them together, for a tenant called acme."""
     monkeypatch.setenv("NTRO_TENANT", "acme")
-    load_types(platform_bundle(), *runbook_bundles())
-    return tenant_definitions(*runbook_bundles())
+    active = ActiveSet((runbook_bundle("expense-processor"),))
+    load_types(*with_platform(active.bundles))
+    return tenant_definitions(active)
 
 
 def _paths(keys: Iterable[AssetKey]) -> list[str]:

@@ -10,6 +10,7 @@ from dagster import DagsterInstance, build_schedule_context
 
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.orchestration import schedules
 from ntro_dagster.orchestration.month_end import tenant_definitions
 from ntro_dagster.subledger.registry import load_types
@@ -41,7 +42,7 @@ def test_a_tick_is_for_the_month_that_ended_before_it(
 
     monkeypatch.setenv("NTRO_TENANT", "acme")
     load_types(platform_bundle())
-    repository = tenant_definitions(runbook_bundle("expense-processor")).get_repository_def()
+    repository = tenant_definitions(ActiveSet((runbook_bundle("expense-processor"),))).get_repository_def()
     (schedule,) = repository.schedule_defs
     context = build_schedule_context(instance=instance, repository_def=repository, scheduled_execution_time=tick)
     with patch.object(schedules, "_open_entities", entities):

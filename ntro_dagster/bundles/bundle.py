@@ -1,6 +1,7 @@
-"""Where bundles lie: the platform's own (`subledgers/` + `migrations/`) and the runbooks', same shape, one loader.
+"""Where bundles lie, and how their code is imported.
 
-In a checkout they are the top-level folders; in an installed wheel they travel inside the package as `shipped/`.
+In a checkout the platform's own and those that come with it are the top-level folders; in an installed wheel they travel inside
+the package as `shipped/`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import yaml
 
 from ntro_dagster.errors import NotFoundError, UsageError
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 
 
 class BundleNotFoundError(NotFoundError):
@@ -56,29 +57,72 @@ class Frontmatter:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder with `subledgers/`, `migrations/` and, for a runbook, `assets.py`. `slug` is None for the platform."""
+    """A folder with `subledgers/`, `migrations/` and, for a runbook, `assets.py`.
+
+    Attributes:
+        slug: None for the platform.
+        version: id of a stored version, `v_` and 12 hexadecimal digits; None for a folder that may still change.
+    """
 
     slug: str | None
     root: Path
+    version: str | None = None
 
     @property
     def migrations(self) -> Path:
         return self.root / "migrations"
 
     @property
+    def identifier(self) -> str:
+        """The slug as a name of Python and SQL."""
+        return (self.slug or "platform").replace("-", "_")
+
+    @property
     def package(self) -> str:
-        return "ntro_bundle_" + (self.slug or "platform").replace("-", "_")
+        """Under which its modules are imported: two versions live side by side."""
+        return f"ntro_bundle_{self.identifier}" + (f"__{self.version}" if self.version else "")
 
     def load(self, name: str) -> ModuleType | None:
         """Import `name` (`subledgers`, `assets`) of this bundle under the bundle's own package name; None if it has none."""
-        if self.package not in sys.modules:
+        known = _LOADED.get(self.package)
+        if known is None or known.root != self.root:
+            self.forget()
             package = ModuleType(self.package)
             package.__path__ = [str(self.root)]
             sys.modules[self.package] = package
+            _LOADED[self.package] = self
         qualified = f"{self.package}.{name}"
-        if importlib.util.find_spec(qualified) is None:
+        if qualified in sys.modules:
+            return sys.modules[qualified]
+        # not by looking through the folder: the survey may not see what else lies there
+        inner = self.root / name
+        path = next((path for path in (inner / "__init__.py", inner.with_suffix(".py")) if path.is_file()), None)
+        spec = importlib.util.spec_from_file_location(qualified, path) if path else None
+        if spec is None or spec.loader is None:
             return None
-        return importlib.import_module(qualified)
+        module = sys.modules[qualified] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            self.forget()
+            raise
+        setattr(sys.modules[self.package], name, module)
+        return module
+
+    def forget(self) -> None:
+        """Have the next `load` read the files again."""
+        for name in [name for name in sys.modules if name == self.package or name.startswith(f"{self.package}.")]:
+            del sys.modules[name]
+        _LOADED.pop(self.package, None)
+        importlib.invalidate_caches()
+
+
+_LOADED: dict[str, Bundle] = {}
+
+
+def bundle_of(module: str) -> Bundle | None:
+    """The bundle that a module was imported from; None where it is nobody's."""
+    return _LOADED.get(module.partition(".")[0])
 
 
 def frontmatter(bundle: Bundle) -> Frontmatter:

@@ -1,0 +1,25 @@
+"""Bundles: folders of row types, migrations and assets. The platform is one, every runbook is one; same shape, one loader."""
+
+from ntro_dagster.bundles.bundle import (
+    Bundle,
+    BundleNotFoundError,
+    Frontmatter,
+    RunbookInvalidError,
+    bundle_of,
+    frontmatter,
+    platform_bundle,
+    runbook_bundle,
+    runbook_bundles,
+)
+
+__all__ = [
+    "Bundle",
+    "BundleNotFoundError",
+    "Frontmatter",
+    "RunbookInvalidError",
+    "bundle_of",
+    "frontmatter",
+    "platform_bundle",
+    "runbook_bundle",
+    "runbook_bundles",
+]
