@@ -37,7 +37,7 @@ COUNTS = frozenset(
 )
 """What may be counted."""
 
-WORKS = frozenset({"intake", "review", "posting", "close"})
+WORKS = frozenset({"intake", "review", "proposals", "posting", "close"})
 UNEXPECTED = "UNEXPECTED_ERROR"
 """The code of every failure that has none of its own."""
 

@@ -3,9 +3,11 @@
 from ntro_dagster.bundles.bundle import (
     Bundle,
     BundleNotFoundError,
+    Derived,
     Frontmatter,
     RunbookInvalidError,
     bundle_of,
+    derivation_name,
     frontmatter,
     platform_bundle,
     runbook_bundle,
@@ -15,9 +17,11 @@ from ntro_dagster.bundles.bundle import (
 __all__ = [
     "Bundle",
     "BundleNotFoundError",
+    "Derived",
     "Frontmatter",
     "RunbookInvalidError",
     "bundle_of",
+    "derivation_name",
     "frontmatter",
     "platform_bundle",
     "runbook_bundle",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -39,12 +39,27 @@ class RunbookInvalidError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """Of which subledgers' rows another's are made; `earlier`: of those of the entity's earlier months too."""
+
+    rows: tuple[str, ...]
+    earlier: bool = False
+
+
+def derivation_name(slug: str, subledger: str) -> str:
+    """Names a runbook's way to fill `subledger` from other rows."""
+    return f"{slug.replace('-', '_')}__{subledger}"
+
+
+@dataclass(frozen=True, slots=True)
 class Frontmatter:
     """The head of `runbook.md`.
 
     Attributes:
         schedule: five cron fields, in `timezone` (IANA name).
         reads: for each subledger that is filled from documents, the sources of those documents.
+        sources: how documents of a source are read, where they are not spending returns (`ingest.sources`).
+        derives: for each subledger that is filled from other rows, which.
     """
 
     slug: str
@@ -53,6 +68,8 @@ class Frontmatter:
     schedule: str
     timezone: str
     reads: dict[str, tuple[str, ...]]
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    derives: dict[str, Derived] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +149,19 @@ def frontmatter(bundle: Bundle) -> Frontmatter:
         _, head, _ = text.split("---\n", 2)
         known: dict[str, Any] = yaml.safe_load(head)
         reads = {str(name): tuple(map(str, sources)) for name, sources in known.pop("reads", {}).items()}
-        words = {name: str(known[name]) for name in Frontmatter.__dataclass_fields__ if name != "reads"}
+        sources = {str(name): dict(declared) for name, declared in known.pop("sources", {}).items()}
+        derives = {str(name): _derived(declared) for name, declared in known.pop("derives", {}).items()}
+        words = {name: str(known[name]) for name in ("slug", "name", "version", "schedule", "timezone")}
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise RunbookInvalidError(slug=bundle.slug, why=f"runbook.md has no proper frontmatter ({error})") from None
-    return Frontmatter(**words, reads=reads)
+    return Frontmatter(**words, reads=reads, sources=sources, derives=derives)
+
+
+def _derived(declared: dict[str, Any]) -> Derived:
+    earlier = declared.get("earlier_months", False)
+    if not isinstance(earlier, bool) or declared.keys() - {"from", "earlier_months"}:
+        raise ValueError("`derives` names `from` and `earlier_months: true` or `false`")
+    return Derived(tuple(map(str, declared["from"])), earlier)
 
 
 def _home() -> Path:

@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase
+from ntro_dagster.subledger.registry import open_statuses
 from ntro_dagster.subledger.row import EXACT
 
 
@@ -104,15 +105,15 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
 
 
 async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, entity_id: UUID, period: str) -> bool:
-    """Whether a row of the partition still waits for a person or for its posting."""
+    """Whether a row of the partition still waits for a person or for its posting, or is still to be made."""
     for name in subledgers:
         found = await database.fetch(
-            sql.SQL(
-                "SELECT 1 FROM {} WHERE entity_id = %s AND period = %s "
-                "AND status IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED') LIMIT 1"
-            ).format(sql.Identifier("ledgers", name)),
-            [entity_id, period],
+            sql.SQL("SELECT 1 FROM {} WHERE entity_id = %s AND period = %s AND status = ANY(%s) LIMIT 1").format(
+                sql.Identifier("ledgers", name)
+            ),
+            [entity_id, period, list(open_statuses(name))],
         )
         if found:
             return True
-    return False
+    found = await database.fetch("SELECT system.derivation_outstanding(%s, %s) AS outstanding", [entity_id, period])
+    return bool(found[0]["outstanding"])

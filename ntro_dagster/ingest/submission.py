@@ -146,7 +146,8 @@ async def submit(
 
     Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `PeriodInvalidError`, `PeriodOutOfRangeError`,
         `DocumentFiledElsewhereError`, `EntitiesUnknownError`, `EntityMissingError`, `EntityClosedError`,
-        `DocumentNamesOthersError`, `DocumentNamesOtherMonthsError`, `SourceUnknownError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
+        `DocumentNamesOthersError`, `DocumentNamesOtherMonthsError`, `SourceUnknownError`, `FileUnreadableError`,
+        `StoreFullError`. Nothing is kept then.
     """
     how = await _declared(database, source)
     named = period or (None if how.period else period_of(path))

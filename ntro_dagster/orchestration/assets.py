@@ -48,10 +48,17 @@ class RecordsLostError(NtroError):
 
 @dataclass(frozen=True, slots=True)
 class SubledgerAsset:
-    """An author's function, and the subledger it fills: `name` as the author calls it."""
+    """An author's function, and the subledger it fills: `name` as the author calls it.
+
+    Attributes:
+        rows: the subledgers of whose rows it makes its own; none: it reads documents.
+        earlier: whether it looks at the rows of the entity's earlier months too.
+    """
 
     name: str
     author: Author
+    rows: tuple[str, ...] = ()
+    earlier: bool = False
 
     @property
     def bundle(self) -> Bundle | None:
@@ -96,25 +103,30 @@ def trial_balance_key() -> AssetKey:
     return ledger_key("trial_balance")
 
 
-async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
+async def counts_of(handle: SubledgerHandle, period: str) -> dict[str, int]:
     """Rows of every status, 0 included: Dagster shows the latest value of each, so one left out would seem to stay."""
     lifecycle = handle.kind.model.lifecycle
     statuses = dict.fromkeys([*lifecycle.initial, *(edge.target for edge in lifecycle.edges)], 0)
     return statuses | await handle.counts(period=period)
 
 
-async def _show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
+async def show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
     """Let the subledger's own page tell how its rows stand now, not how they stood when they were staged."""
-    counts = await _counts(handle, run.period)
+    counts = await counts_of(handle, run.period)
     context.log_event(AssetObservation(ledger_key(handle.kind.table), partition=context.partition_key, metadata=counts))
     return counts
 
 
-def subledger_asset(name: str) -> Callable[[Author], SubledgerAsset]:
-    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them."""
+def subledger_asset(name: str, *, rows: Sequence[str] = (), earlier: bool = False) -> Callable[[Author], SubledgerAsset]:
+    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them.
+
+    Args:
+        rows: subledgers of whose reviewed rows the payloads are made (`run.rows`), instead of records of documents.
+        earlier: whether rows of the entity's earlier months are looked at too.
+    """
 
     def wrap(author: Author) -> SubledgerAsset:
-        return SubledgerAsset(name, author)
+        return SubledgerAsset(name, author, tuple(rows), earlier)
 
     return wrap
 
@@ -146,10 +158,11 @@ def records_asset() -> AssetsDefinition:
     return submitted_records
 
 
-def ledger_spec(name: str) -> AssetSpec:
-    """A subledger that no runbook at hand fills."""
+def ledger_spec(name: str, proposals: Sequence[AssetKey] = ()) -> AssetSpec:
+    """A subledger that no runbook at hand fills from documents. `proposals`: what is made of other rows and put there."""
     return AssetSpec(
         ledger_key(name),
+        deps=proposals,
         group_name="subledgers",
         kinds={"postgres"},
         partitions_def=partitions_of(bound_tenant()),
@@ -189,7 +202,7 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
         await mark_staged(run.database, ledger.table, documents=documents, run_id=run.run_id, **partition)
     return MaterializeResult(
         metadata={
-            **await _counts(handle, run.period),
+            **await counts_of(handle, run.period),
             "inserted": staged.inserted,
             "updated": staged.updated,
             "untouched": staged.untouched,
@@ -211,7 +224,7 @@ def decisions_asset(kind: SubledgerType) -> AssetsDefinition:
         async def drain(run: RunbookContext) -> MaterializeResult[None]:
             handle = run.handle(kind)
             applied = await apply_signals(handle, period=run.period)
-            counts = await _show(context, run, handle)
+            counts = await show(context, run, handle)
             return MaterializeResult(
                 metadata={
                     "signals": applied.signals,
@@ -240,10 +253,12 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
         async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
             for kind in kinds:
+                if kind.lifecycle.posted is None:
+                    continue
                 handle = run.handle(kind)
                 rows = (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
                 if rows:
-                    await _show(context, run, handle)
+                    await show(context, run, handle)
                 posted += rows
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+from dagster import AssetKey, AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.bundles import RunbookInvalidError, platform_bundle
@@ -30,7 +32,10 @@ def tenant_definitions(active: ActiveSet) -> Definitions:
     _check_each_has_one_author(runbooks)
     filled = {ledger.table for runbook in runbooks for ledger in runbook.ledgers}
     kinds = subledger_types(platform_bundle(), *bundles)
-    common = month_end_definitions(kinds, filled, active.code)
+    proposals: dict[str, list[AssetKey]] = defaultdict(list)
+    for derivation in (each for runbook in runbooks for each in runbook.derivations):
+        proposals[derivation.ledger.table].append(derivation.key)
+    common = month_end_definitions(kinds, filled, active.code, proposals)
     return Definitions.merge(common, *(runbook_definitions(runbook) for runbook in runbooks))
 
 
@@ -44,9 +49,20 @@ def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
             author[ledger.table] = runbook.head.slug
 
 
-def month_end_definitions(kinds: Sequence[SubledgerType], filled: set[str], code: str) -> Definitions:
-    """Args: `filled`: tables whose asset a runbook brings; `code`: names the set of versions that is active."""
+def month_end_definitions(
+    kinds: Sequence[SubledgerType],
+    filled: set[str],
+    code: str,
+    proposals: Mapping[str, Sequence[AssetKey]] = MappingProxyType({}),
+) -> Definitions:
+    """
+    Args:
+        filled: tables whose asset a runbook brings.
+        code: names the set of versions that is active.
+        proposals: for a table, the assets that put rows made of others there.
+    """
     names = [kind.table for kind in kinds]
+    posted = [kind.table for kind in kinds if kind.lifecycle.posted]
     job = define_asset_job(
         JOB,
         selection=AssetSelection.assets(
@@ -60,13 +76,13 @@ def month_end_definitions(kinds: Sequence[SubledgerType], filled: set[str], code
         assets=[
             assets.documents_spec(),
             assets.records_asset(),
-            *(assets.ledger_spec(name) for name in names if name not in filled),
+            *(assets.ledger_spec(name, proposals.get(name, ())) for name in names if name not in filled),
             *(assets.decisions_asset(kind) for kind in kinds),
             assets.journals_asset(kinds),
             assets.trial_balance_asset(),
         ],
         jobs=[job],
-        sensors=[sensor(job, work, names) for work in (Work.REVIEW, Work.POSTING, Work.CLOSE)],
+        sensors=[sensor(job, Work.REVIEW, names), sensor(job, Work.POSTING, posted), sensor(job, Work.CLOSE, names)],
         resources={"io_manager": RefusesValues()},
         executor=in_process_executor,
     )

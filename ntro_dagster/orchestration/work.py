@@ -12,6 +12,7 @@ from enum import StrEnum
 from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.registry import open_statuses
 
 LIMIT = 2_000
 """Partitions per question. Well above what a tick starts, so that partitions whose runs keep failing do not crowd out others."""
@@ -22,6 +23,7 @@ class Work(StrEnum):
 
     INTAKE = "intake"
     REVIEW = "review"
+    PROPOSALS = "proposals"
     POSTING = "posting"
     CLOSE = "close"
 
@@ -62,7 +64,7 @@ _ACTIVE = """
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
 _APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = 'APPROVED'")
 
-_HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status {})"
+_HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status = ANY({}))"
 
 
 def _posting(subledgers: Sequence[str]) -> sql.Composed:
@@ -75,15 +77,17 @@ def _posting(subledgers: Sequence[str]) -> sql.Composed:
 
 
 def _close(subledgers: Sequence[str]) -> sql.Composed:
-    none_open = [sql.SQL("NOT ") + _has(name, "IN ('NEEDS_ATTENTION', 'PENDING', 'APPROVED')") for name in subledgers]
+    none_open = [sql.SQL("NOT ") + _has(name) for name in subledgers]
     nothing_to_stage = sql.SQL(
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
-    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage]))
+    nothing_to_derive = sql.SQL("NOT system.derivation_outstanding(a.entity_id, a.period)")
+    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
 
 
-def _has(subledger: str, condition: str) -> sql.Composed:
-    return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), sql.SQL(condition))
+def _has(subledger: str) -> sql.Composed:
+    """Rows that are still open."""
+    return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), sql.Literal(list(open_statuses(subledger))))
 
 
 _QUESTIONS: dict[Work, Callable[[Sequence[str]], sql.Composable]] = {

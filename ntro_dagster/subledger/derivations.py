@@ -80,8 +80,7 @@ async def wanted(database: TenantDatabase, partition: Partition) -> int:
 async def mark_derived(database: TenantDatabase, partition: Partition, reached: int, *, run_id: uuid.UUID) -> None:
     """Part of the transaction that stages: either rows and note are there, or neither."""
     await database.execute(
-        "UPDATE system.derivations SET done = %s, run_id = %s "
-        "WHERE (derivation, entity_id, period) = (%s, %s, %s) AND done < %s",
+        "UPDATE system.derivations SET done = %s, run_id = %s WHERE (derivation, entity_id, period) = (%s, %s, %s) AND done < %s",
         [reached, run_id, *partition.values, reached],
     )
 
@@ -120,7 +119,9 @@ async def stage_derived(
         "SELECT %s, %s, %s, * FROM unnest(%s::text[], %s::text[], %s::text[]) "
         "ON CONFLICT (derivation, entity_id, period, source_ref) DO UPDATE SET digest = EXCLUDED.digest "
         "WHERE derived_rows.digest <> EXCLUDED.digest",
-        [*partition.values, list(said), *map(list, zip(*said.values(), strict=True))] if said else [*partition.values, [], [], []],
+        [*partition.values, list(said), *map(list, zip(*said.values(), strict=True))]
+        if said
+        else [*partition.values, [], [], []],
     )
     return staged
 
@@ -197,5 +198,3 @@ def _gone(known: _Known, refs: set[str], said: Mapping[str, tuple[str, str]]) ->
 def _digest(payload: Payload) -> str:
     said = [jsonable(payload.values), jsonable(list(payload.findings))]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-

@@ -147,6 +147,12 @@ def subledger_types(*bundles: Bundle) -> list[SubledgerType]:
     return sorted(found, key=lambda kind: kind.table)
 
 
+def open_statuses(table: str) -> tuple[str, ...]:
+    """Statuses in which the table's rows hold up the month; the usual ones where its type is not loaded."""
+    kind = next((kind for kind in _TYPES.values() if kind.table == table), None)
+    return (kind.lifecycle if kind else Row.lifecycle).open
+
+
 def forget_types() -> None:
     """Before everything is loaded again."""
     _TYPES.clear()

@@ -74,6 +74,17 @@ class Lifecycle:
         edges = (Edge(e["from"], e["to"], e["signal"], e["by_machine"]) for e in known["edges"])
         return cls(tuple(edges), tuple(known["initial"]), tuple(known["editable"]), known["posted"])
 
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Statuses that a row does not stay in: it waits for a person or for its posting."""
+        return tuple(dict.fromkeys(edge.source for edge in self.edges))
+
+    @property
+    def let_through(self) -> tuple[str, ...]:
+        """Statuses of rows that count: neither waiting to be looked at, nor turned down, nor left out."""
+        aside = {edge.target for edge in self.edges if edge.signal in {"reject", "exclude"}}
+        return tuple(dict.fromkeys(e.target for e in self.edges if e.target not in aside and e.target not in self.initial))
+
     def allows(self, source: str, target: str) -> bool:
         return any(edge.source == source and edge.target == target for edge in self.edges)
 

@@ -28,9 +28,7 @@ class Arrears:
         return self.days_30 + self.days_60 + self.days_90_plus
 
     def __sub__(self, other: Arrears) -> Arrears:
-        return Arrears(
-            self.days_30 - other.days_30, self.days_60 - other.days_60, self.days_90_plus - other.days_90_plus
-        )
+        return Arrears(self.days_30 - other.days_30, self.days_60 - other.days_60, self.days_90_plus - other.days_90_plus)
 
 
 def arrears_at_end_of(period: str, rents: Iterable[Rent]) -> Arrears:

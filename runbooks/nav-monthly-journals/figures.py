@@ -58,6 +58,12 @@ def fee_of(gross: Decimal, rate: Decimal) -> Decimal:
     return (gross * rate).quantize(CENT, context=_WIDE)
 
 
+def written(amount: Decimal) -> str:
+    """As text, with two decimals, or as many more as it takes: one amount, one text."""
+    whole, _, decimals = f"{amount:f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
 def month_before(period: str) -> str:
     year, month = int(period[:4]), int(period[5:])
     return f"{year - 1}-12" if month == 1 else f"{year}-{month - 1:02d}"

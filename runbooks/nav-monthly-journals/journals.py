@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 
 from .ageing import Arrears, arrears_at_end_of
-from .figures import Rent, Repair, Statement, fee_of, month_before
+from .figures import Rent, Repair, Statement, fee_of, month_before, written
 from .reconciliation import Attributed, Finding, attribute, differences, payout_missing, totals
 
 CASH = "1000"
@@ -43,8 +43,8 @@ class Journal:
             {
                 "account_code": account,
                 "description": self.description,
-                "debit": str(max(amount, NOTHING)),
-                "credit": str(max(-amount, NOTHING)),
+                "debit": written(max(amount, NOTHING)),
+                "credit": written(max(-amount, NOTHING)),
             }
             for account, amount in self.amounts.items()
             if amount
@@ -135,7 +135,7 @@ class Books:
                     f"payout:{statement.ref}",
                     f"Net cash from the agent for {found.month or 'an unknown month'}",
                     {CASH: statement.net, AGENT: -statement.net},
-                    statement.paid_on,
+                    statement.paid_on if f"{statement.paid_on:%Y-%m}" == self.period else None,
                     [*self._rate_changed(statement), *differences(found, self.collected, self.repaired)],
                 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .figures import Rent, Repair, Statement, fee_of
+from .figures import Rent, Repair, Statement, fee_of, written
 
 Finding = dict[str, Any]
 
@@ -128,8 +128,8 @@ def payout_missing(month: str, expected: Decimal) -> Finding:
 def _difference(code: str, field: str, what: str, stated: Decimal, ours: Decimal) -> list[Finding]:
     if stated == ours:
         return []
-    return [_finding(code, field, what, stated - ours, stated=str(stated), ours=str(ours))]
+    return [_finding(code, field, what, stated - ours, stated=written(stated), ours=written(ours))]
 
 
 def _finding(code: str, field: str | None, message: str, amount: Decimal, **more: str) -> Finding:
-    return {"code": code, "field": field, "message": message, "amount": str(amount), **more}
+    return {"code": code, "field": field, "message": message, "amount": written(amount), **more}
