@@ -152,6 +152,8 @@ class Books:
         if self.period not in self.collected or any(found.month == self.period for found in self.attributed):
             return []
         expected = self.collected[self.period] - self.fee_booked(self.period) - self.repaired.get(self.period, NOTHING)
+        if not expected:
+            return []
         findings = [payout_missing(self.period, expected)]
         if self.rate_known(self.period) is None:
             what = "no statement has stated the agent's rate yet: no fee is booked until one does"
