@@ -28,6 +28,16 @@ CREATE VIEW system.active_runbooks AS
     SELECT slug, version, at FROM (SELECT DISTINCT ON (slug) slug, version, at FROM system.deployments ORDER BY slug, seq DESC) d
      WHERE version IS NOT NULL;
 
+-- Carries out a file of a runbook's: in a function nothing can end the transaction that the whole deployment is.
+CREATE FUNCTION system.run_migration(statements TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statements;
+END $$;
+REVOKE EXECUTE ON FUNCTION system.run_migration(TEXT) FROM PUBLIC;
+
+-- Whose reading it is: another version of the runbook may read other documents.
+ALTER TABLE ingest.readers ADD COLUMN runbook TEXT;
+
 -- The row types, as data: for programs that do not import a runbook's code. `active`: an active runbook, or the platform, has it.
 CREATE TABLE system.subledger_types (
     name           TEXT NOT NULL,

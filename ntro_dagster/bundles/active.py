@@ -15,11 +15,9 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles.bundle import Bundle, platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError
-
-ACTIVE = "NTRO_ACTIVE"
-"""Names the file. Without it, a process works with the runbooks of the checkout: for tests and for trying things out."""
 
 
 class ActiveSetError(NtroError):
@@ -65,9 +63,25 @@ class ActiveSet:
 
 
 def active_set() -> ActiveSet:
-    """Raises `ActiveSetError`."""
+    """What NTRO_ACTIVE names; without it, the runbooks of the checkout: for tests and for trying things out.
+
+    Raises: `ActiveSetError`.
+    """
     path = os.environ.get(ACTIVE)
     return ActiveSet.read(Path(path)) if path else ActiveSet(tuple(runbook_bundles()))
+
+
+def work_with(active: ActiveSet) -> None:
+    """This process has loaded these; from now on `loaded_set` tells."""
+    _loaded[:] = [active]
+
+
+def loaded_set() -> ActiveSet:
+    """What this process has loaded, whatever has become active since. Raises `ActiveSetError`."""
+    return _loaded[0] if _loaded else active_set()
+
+
+_loaded: list[ActiveSet] = []
 
 
 def with_platform(bundles: Sequence[Bundle]) -> list[Bundle]:

@@ -102,7 +102,7 @@ class Bundle:
     def load(self, name: str) -> ModuleType | None:
         """Import `name` (`subledgers`, `assets`) of this bundle under the bundle's own package name; None if it has none."""
         known = _LOADED.get(self.package)
-        if known is None or known.root != self.root:
+        if known is None or known.root != self.root or self.package not in sys.modules:
             self.forget()
             package = ModuleType(self.package)
             package.__path__ = [str(self.root)]

@@ -11,6 +11,7 @@ import typer
 
 from ntro_dagster.cli import (
     balance,
+    deployments,
     entities,
     errors,
     failures,
@@ -63,6 +64,9 @@ app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
 app.add_typer(schedules.app, name="schedule")
+workflows = typer.Typer(no_args_is_help=True, help="Runbooks: versions, and which of them a tenant runs.")
+deployments.register(workflows)
+app.add_typer(workflows, name="workflow")
 
 
 @command(app, "demo")

@@ -14,10 +14,11 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.demo.documents import TENANTS, DemoTenant, write_documents
 from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
+from ntro_dagster.host.deployments import Runbooks
 from ntro_dagster.host.home import Home, Role
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.orphans import until
@@ -88,6 +89,9 @@ def run(home: Home, *, once: bool, console: Console) -> None:
 def _create(installation: Installation, tenant: DemoTenant) -> None:
     if not installation.home.tenant(tenant.slug).process_env.exists():
         create_tenant(installation, tenant.slug, name=tenant.name)
+        runbooks = Runbooks(installation)
+        runbooks.push(runbook_bundle("expense-processor").root)
+        runbooks.deploy("expense-processor", tenant.slug)
     for entity in tenant.entities:
         ensure_entities(installation, tenant.slug, {entity.slug: entity.name}, currency=entity.currency)
 

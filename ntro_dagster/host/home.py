@@ -7,8 +7,9 @@
   workspace.yaml             one gRPC server per tenant, for webserver and daemon
   logs/                      one file per process of the workspace
   surveys/                   what each tenant's code defines, as the workspace may know it
+  runbooks/                  versions of runbooks that were pushed
   run/                       what lives only while processes do: sockets, pid files, supervisor's configuration
-  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/
+  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/, bundles/
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
+from ntro_dagster.boundary.names import ACTIVE, ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
@@ -148,6 +149,16 @@ class TenantHome:
         return self.root / "surveys"
 
     @property
+    def active(self) -> Path:
+        """Which runbooks the tenant's processes work with; alone in its directory, so that a process can be shown it alone."""
+        return self.root / "active" / "runbooks.json"
+
+    @property
+    def bundles(self) -> Path:
+        """The versions that were deployed here, unpacked: `<slug>/<version>/`."""
+        return self.root / "bundles"
+
+    @property
     def places(self) -> dict[str, str]:
         """What the tenant's processes are told of where things are: part of their environment."""
         return {
@@ -158,6 +169,7 @@ class TenantHome:
             RELAY: f"unix:{self.relay_socket}",
             SURVEYS: str(self.surveys),
             ARTIFACTS: str(self.root / "artifacts"),
+            ACTIVE: str(self.active),
         }
 
     def credential(self, role: Role) -> Path:
@@ -170,7 +182,15 @@ class TenantHome:
         Raises:
             UnsafeDirectoryError: the socket's directory is somebody else's.
         """
-        for path in (self.root, self.root / "credentials", self.documents, self.logs, self.surveys):
+        for path in (
+            self.root,
+            self.root / "credentials",
+            self.documents,
+            self.logs,
+            self.surveys,
+            self.bundles,
+            self.active.parent,
+        ):
             private_directory(path)
         self.home.create_sockets()
         private_directory(self.socket.parent)
@@ -215,6 +235,11 @@ class Home:
     @property
     def surveys(self) -> Path:
         return self.root / "surveys"
+
+    @property
+    def versions(self) -> Path:
+        """The archives of what was pushed: `<slug>/<version>.zip`."""
+        return self.root / "runbooks"
 
     @property
     def run(self) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_SOCKETS, SURVEYS, WORKSPACE
-from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
@@ -180,12 +180,15 @@ class Installation:
 
         Returns when they answer and whatever had died is well again.
         """
+        from ntro_dagster.host.deployments import Runbooks  # noqa: PLC0415 - which is about installations
+
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         self.supervisor.add(self._relay_process())
         for slug in tenants:
-            bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle(), *runbook_bundles())
+            bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
             self._tell_places(slug)
+            Runbooks(self).settle(slug)
         running = {process.name for process in self.supervisor.status()}
         survey_tenants(
             self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
@@ -194,8 +197,8 @@ class Installation:
             self.supervisor.add(self.tenant_process(slug))
         if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
             raise ServicesSlowError(waiting=RELAY, seconds=round(START_PATIENCE_S), logs=self.home.logs)
-        if not until(lambda: all(_listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
-            silent = [slug for slug in tenants if not _listens(self.home.tenant(slug).socket)]
+        if not until(lambda: all(listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
+            silent = [slug for slug in tenants if not listens(self.home.tenant(slug).socket)]
             raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
         for spec in self._workspace_processes():
             self.supervisor.add(spec)
@@ -252,7 +255,7 @@ class Installation:
 
     def _relay_serves(self, tenants: list[str]) -> bool:
         """Whether it has a socket for each; a running one is told that there may be new ones."""
-        if all(_listens(self.home.tenant(slug).relay_socket) for slug in tenants):
+        if all(listens(self.home.tenant(slug).relay_socket) for slug in tenants):
             return True
         if any(process.name == RELAY and process.state == "RUNNING" for process in self.supervisor.status()):
             self.supervisor.signal(RELAY, "HUP")
@@ -310,7 +313,7 @@ def credential(home: Home, tenant: str, role: Role) -> str:
         raise NotRunningError(root=home.root) from None
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

@@ -10,21 +10,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterable
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
-from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.boundary.names import ACTIVE
+from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import Home, TenantHome, private_directory, write_private
 from ntro_dagster.host.launch import read_environment
+from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
+from ntro_dagster.tenant.declarations import Declarations
 
 GIVEN = ("NTRO_TENANT", "NTRO_DEFINITIONS_MODULE", "PYTHONPATH", "PATH", "LANG", "LC_ALL")
-"""All that the code can know when it is asked."""
+"""All that the code can know when it is asked, beside which runbooks it consists of."""
 
 PATIENCE_S = 120.0
 LARGEST_ANSWER = 64 * 2**20
@@ -39,18 +45,44 @@ class SurveyFailedError(NtroError):
     mend = "{log} tells why; code that is imported may need no database, no document and no setting but NTRO_TENANT"
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a set of runbooks said of itself.
+
+    Attributes:
+        survey: what the workspace may know.
+        types: the runbooks' row types; `reads`: by runbook and table, the sources of the documents it is filled from.
+        declared: by runbook, how its sources are read, and which rows it makes of others.
+    """
+
+    survey: Survey
+    types: tuple[TypeDescription, ...]
+    reads: Mapping[str, Mapping[str, Sequence[str]]]
+    declared: Mapping[str, Declarations]
+
+
 def survey_tenants(home: Home, tenants: Collection[str]) -> None:
     """Bring each tenant's survey up to date with the code at hand.
 
     Raises: `SurveyFailedError`, `DefinitionRefusedError`.
     """
-    private_directory(home.surveys)
-    code = _code_at_hand()
-    stale = [slug for slug in tenants if _asked(home, slug) != _source(code, home.tenant(slug))]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(lambda slug: _survey(home, slug, code), stale))
-    for slug in tenants:
-        _give_copy(home, slug)
+        list(pool.map(lambda slug: _bring_up_to_date(home, slug), tenants))
+
+
+def _bring_up_to_date(home: Home, slug: str) -> None:
+    tenant = home.tenant(slug)
+    active = ActiveSet.read(tenant.active)
+    if _asked(home, slug) != _source(tenant, active):
+        keep_survey(home, ask(tenant, active).survey)
+    _give_copy(home, slug)
+
+
+def keep_survey(home: Home, survey: Survey) -> None:
+    """From now on the workspace, and the tenant's own processes, go by it."""
+    private_directory(home.surveys)
+    write_private(survey_file(home.surveys, survey.tenant), survey.to_json() + "\n")
+    _give_copy(home, survey.tenant)
 
 
 def _give_copy(home: Home, slug: str) -> None:
@@ -61,15 +93,19 @@ def _give_copy(home: Home, slug: str) -> None:
         write_private(its, mine.read_text())
 
 
-def _survey(home: Home, slug: str, code: str) -> None:
-    tenant = home.tenant(slug)
-    source = _source(code, tenant)
+def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
+    """Ask these runbooks, whether they are active or only to become so.
+
+    Raises: `SurveyFailedError`, `DefinitionRefusedError`.
+    """
     log = tenant.logs / "survey.log"
-    with log.open("wb") as complaints:
+    with log.open("wb") as complaints, tempfile.TemporaryDirectory(dir=tenant.root, prefix=".asked.") as shown:
+        named = Path(shown, "runbooks.json")
+        write_private(named, active.to_json())
         try:
             ran = subprocess.run(
                 [sys.executable, "-m", "ntro_dagster.tenant.survey"],
-                env=_environment(tenant),
+                env=_environment(tenant) | {ACTIVE: str(named)},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -78,12 +114,15 @@ def _survey(home: Home, slug: str, code: str) -> None:
                 check=True,
             )
             if len(ran.stdout) > LARGEST_ANSWER:
-                raise SurveyFailedError(tenant=slug, log=log)
+                raise SurveyFailedError(tenant=tenant.slug, log=log)
+            said = json.loads(ran.stdout)
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
-            made = Survey.of(slug, source, json.loads(ran.stdout), module=module, executable=sys.executable)
+            made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
+            types = tuple(map(TypeDescription.from_json, said["types"]))
+            declared = {slug: Declarations.from_json(known) for slug, known in said["declared"].items()}
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise SurveyFailedError(tenant=slug, log=log) from None
-    write_private(survey_file(home.surveys, slug), made.to_json() + "\n")
+            raise SurveyFailedError(tenant=tenant.slug, log=log) from None
+    return Answer(made, types, said["reads"], declared)
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:
@@ -98,22 +137,15 @@ def _asked(home: Home, slug: str) -> str | None:
         return None
 
 
-def _source(code: str, tenant: TenantHome) -> str:
+def _source(tenant: TenantHome, active: ActiveSet) -> str:
     """Digest of all that the answer may depend on."""
     environment = _environment(tenant)
     chosen = [Path(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    ours = [Path(ntro_dagster.__file__).parent, platform_bundle().root / "subledgers"]
+    unversioned = [bundle.root for bundle in active.bundles if bundle.version is None]
     interpreter = [sys.version, sys.executable, version("dagster")]
-    return hashlib.sha256(json.dumps([code, _digest(chosen), interpreter, environment], sort_keys=True).encode()).hexdigest()
-
-
-def _code_at_hand() -> str:
-    """Digest of this program and of every bundle: their Python and their descriptions."""
-    roots = [
-        Path(ntro_dagster.__file__).parent,
-        *(bundle.root for bundle in runbook_bundles()),
-        platform_bundle().root / "subledgers",
-    ]
-    return _digest(roots)
+    parts = [_digest([*ours, *unversioned, *chosen]), active.code, list(active.schedules), interpreter, environment]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(roots: Iterable[Path]) -> str:

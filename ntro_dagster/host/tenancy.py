@@ -13,7 +13,7 @@ from importlib.resources import files
 import psycopg
 
 from ntro_dagster.boundary.names import entities_set
-from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
@@ -71,7 +71,7 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
         Role.AUDITOR: urls.auditor,
     }.items():
         write_private(home.credential(role), url + "\n")
-    bring_up_to_date(urls.owner, platform_bundle(), *runbook_bundles())
+    bring_up_to_date(urls.owner, platform_bundle())
     _introduce(urls.owner, tenant, name)
     write_environment(
         home.process_env,

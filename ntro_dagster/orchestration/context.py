@@ -12,6 +12,8 @@ from uuid import UUID
 
 from dagster import AssetExecutionContext, MultiPartitionKey
 
+from ntro_dagster.boundary.names import VERSION_TAG
+from ntro_dagster.bundles.active import loaded_set
 from ntro_dagster.errors import NtroError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
 from ntro_dagster.orchestration.failures import Place, at_the_wall
@@ -142,11 +144,31 @@ class UnknownPartitionEntityError(NtroError):
     mend = "run `ntro entity create` for it again: it completes what is missing"
 
 
+_BEGUN = """
+    INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version)
+    VALUES (%(run)s, %(entity)s, %(period)s, %(code)s, %(runbook)s, %(version)s) ON CONFLICT DO NOTHING"""
+
+
+def _code(context: AssetExecutionContext, run: RunbookContext) -> dict[str, Any]:
+    """By which code the run is carried out: a runbook's version, where the job is a runbook's, within the set of all."""
+    version = context.run.tags.get(VERSION_TAG, "")
+    of_runbook = version.startswith("v_")
+    return {
+        "run": run.run_id,
+        "entity": run.entity.id,
+        "period": run.period,
+        "code": loaded_set().code,
+        "runbook": context.job_name.replace("_", "-") if of_runbook else None,
+        "version": version if of_runbook else None,
+    }
+
+
 def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext], Coroutine[Any, Any, T]]) -> T:
     """Run an async step in its partition's context, behind the wall."""
 
     async def run() -> T:
         async with runbook_context(context) as opened:
+            await opened.database.execute(_BEGUN, _code(context, opened))
             return await step(opened)
 
     partition = context.partition_key if context.has_partition_key else None

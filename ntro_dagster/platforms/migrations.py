@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 
@@ -34,7 +35,7 @@ class MigrationRefusedError(UsageError):
 class MigrationFailedError(UsageError):
     code = "MIGRATION_FAILED"
     summary = "a migration failed and was rolled back"
-    detail = "migration {file} failed: {why}"
+    detail = "migration {file}, line {line}, failed: {why}"
     mend = "correct the file and deploy again; the database is as it was before this file"
 
 
@@ -65,20 +66,29 @@ def migration_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _exclusive(connection: psycopg.Connection) -> Iterator[None]:
-    # Polling, not waiting: a waiting lock would deadlock with CREATE INDEX CONCURRENTLY in the holder.
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
-    while not connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone()[0]:  # type: ignore[index]
-        if time.monotonic() > deadline:
-            raise MigrationsBusyError
-        time.sleep(_LOCK_POLL_S)
+    _await(connection, "SELECT pg_try_advisory_lock(%s)")
     try:
         yield
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 
 
+def hold_migrations(connection: psycopg.Connection) -> None:
+    """Nobody else migrates this database until the transaction ends. Raises `MigrationsBusyError`."""
+    _await(connection, "SELECT pg_try_advisory_xact_lock(%s)")
+
+
+def _await(connection: psycopg.Connection, lock: LiteralString) -> None:
+    # Polling, not waiting: a waiting lock would deadlock with CREATE INDEX CONCURRENTLY in the holder.
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while not connection.execute(lock, [_LOCK]).fetchone()[0]:  # type: ignore[index]
+        if time.monotonic() > deadline:
+            raise MigrationsBusyError
+        time.sleep(_LOCK_POLL_S)
+
+
 def migrate(dsn: str, bundle: Bundle) -> list[str]:
-    """Apply what is missing of a bundle's migrations; returns the names of the files applied.
+    """Apply what is missing of a bundle's migrations, one transaction each; returns the names of the files applied.
 
     Args:
         dsn: libpq URL of the database, as its owner.
@@ -94,13 +104,37 @@ def migrate(dsn: str, bundle: Bundle) -> list[str]:
                    bundle TEXT, name TEXT, checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
                    milliseconds BIGINT NOT NULL, PRIMARY KEY (bundle, name))"""
         )
-        applied: dict[str, str] = dict(
-            connection.execute(
-                "SELECT name, checksum FROM system.schema_migrations WHERE bundle = %s ORDER BY name", [owner]
-            ).fetchall()
-        )
+        applied = _applied(connection, owner)
         _check(files, applied)
         return [_apply(connection, owner, file) for file in files if file.name not in applied]
+
+
+def migrate_within(connection: psycopg.Connection, owner: str, folder: Path) -> list[str]:
+    """As `migrate`, within the caller's transaction: all files or none. `hold_migrations` comes first.
+
+    An earlier version of the bundle may come back: its files must then be the first of those that ran.
+
+    Raises: `MigrationRefusedError`, `MigrationFailedError`.
+    """
+    missing = lacking(connection, owner, folder)
+    # from within a function, where nothing can end the transaction
+    return [_apply(connection, owner, file, "SELECT system.run_migration(%s)") for file in missing]
+
+
+def lacking(connection: psycopg.Connection, owner: str, folder: Path) -> list[Path]:
+    """The files that have not run yet. Raises: `MigrationRefusedError`."""
+    files, applied = migration_files(folder), _applied(connection, owner)
+    names = [file.name for file in files]
+    if len(names) < len(applied) and names == sorted(applied)[: len(names)]:
+        applied = {name: applied[name] for name in names}
+    _check(files, applied)
+    return [file for file in files if file.name not in applied]
+
+
+def _applied(connection: psycopg.Connection, owner: str) -> dict[str, str]:
+    """Checksum by file."""
+    query = "SELECT name, checksum FROM system.schema_migrations WHERE bundle = %s ORDER BY name"
+    return dict(connection.execute(query, [owner]).fetchall())
 
 
 def _check(files: list[Path], applied: dict[str, str]) -> None:
@@ -115,16 +149,25 @@ def _check(files: list[Path], applied: dict[str, str]) -> None:
             raise MigrationRefusedError(file=file.name, why=f"it comes before {max(applied)}, which already ran")
 
 
-def _apply(connection: psycopg.Connection, owner: str, file: Path) -> str:
+def _apply(connection: psycopg.Connection, owner: str, file: Path, through: LiteralString | None = None) -> str:
     text = file.read_text()
     started = time.monotonic()
     try:
         with connection.transaction():
-            connection.execute(text)
+            if through:
+                connection.execute(through, [text])
+            else:
+                connection.execute(text)
             connection.execute(
                 "INSERT INTO system.schema_migrations (bundle, name, checksum, milliseconds) VALUES (%s, %s, %s, %s)",
                 [owner, file.name, checksum(text), round((time.monotonic() - started) * 1000)],
             )
     except psycopg.Error as error:
-        raise MigrationFailedError(file=file.name, why=str(error)) from error
+        raise MigrationFailedError(file=file.name, line=_line(text, error), why=str(error)) from error
     return file.name
+
+
+def _line(text: str, error: psycopg.Error) -> int:
+    """Where in the file, as far as PostgreSQL says; else the first."""
+    position = error.diag.internal_position or error.diag.statement_position
+    return text.count("\n", 0, int(position) - 1) + 1 if position else 1

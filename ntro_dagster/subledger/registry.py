@@ -6,7 +6,8 @@ A runbook's type is its own: two bundles may use one logical name, and each vers
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
@@ -153,9 +154,17 @@ def open_statuses(table: str) -> tuple[str, ...]:
     return (kind.lifecycle if kind else Row.lifecycle).open
 
 
-def forget_types() -> None:
-    """Before everything is loaded again."""
+@contextmanager
+def fresh_types() -> Iterator[None]:
+    """While everything is loaded again: none are known at first, and those of before come back where that fails."""
+    before = dict(_TYPES)
     _TYPES.clear()
+    try:
+        yield
+    except BaseException:
+        _TYPES.clear()
+        _TYPES.update(before)
+        raise
 
 
 def load_types(*bundles: Bundle) -> None:

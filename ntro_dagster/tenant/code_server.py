@@ -19,7 +19,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
 
 SOCKET = "NTRO_SOCKET"
@@ -92,6 +94,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
     """
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin  # noqa: PLC0415
     from dagster._core.utils import FuturesAwareThreadPoolExecutor  # noqa: PLC0415
+    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
     from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer  # noqa: PLC0415
     from dagster._utils.interrupts import setup_interrupt_handlers  # noqa: PLC0415
     from dagster._utils.log import configure_loggers  # noqa: PLC0415
@@ -100,10 +103,17 @@ def serve(path: Path, tenant: str, module: str) -> None:
     from ntro_dagster.tenant.answers import AnswerRecorder, recorded  # noqa: PLC0415
     from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
     from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
+    from ntro_dagster.tenant.reloading import reload  # noqa: PLC0415
     from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
 
     class TenantApiServer(DagsterApiServer):
-        """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events."""
+        """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events.
+
+        Attributes:
+            code: names the set of versions that is loaded (`ActiveSet.code`).
+        """
+
+        code: str
 
         def cleanup(self) -> None:
             timer = threading.Timer(DRAIN_SECONDS, self._interrupt_runs)
@@ -111,6 +121,11 @@ def serve(path: Path, tenant: str, module: str) -> None:
             timer.start()
             super().cleanup()  # returns when no run is left
             timer.cancel()
+
+        def ReloadCode(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+            """Without a restart: the active versions, as the file says now. Raises: `DagsterUserCodeLoadError`."""
+            reload(self, module)
+            return dagster_api_pb2.ReloadCodeReply()
 
         def _interrupt_runs(self) -> None:
             with self._execution_lock:
@@ -121,6 +136,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
     stop = threading.Event()
+    code = active_set().code  # read before the definitions: if it changes in between, the next reload is one too many
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
     servicer = TenantApiServer(
         server_termination_event=stop,
@@ -131,6 +147,7 @@ def serve(path: Path, tenant: str, module: str) -> None:
         ),
         location_name=tenant,
     )
+    servicer.code = code
     # DagsterApiServer takes everything that concerns processes from this one attribute
     servicer._mp_ctx = start_context()  # type: ignore[assignment]
     keep_transcript()

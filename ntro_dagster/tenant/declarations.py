@@ -1,8 +1,10 @@
-"""What a runbook's frontmatter says of its documents and rows, as the tenant's database keeps it."""
+"""What a runbook's frontmatter says of its sources and of the rows it makes of others, as the tenant's database keeps it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -21,23 +23,52 @@ class SourceTakenError(UsageError):
     mend = "give one of the sources another name, or declare it as the other runbook does"
 
 
-def declare(connection: psycopg.Connection, head: Frontmatter, tables: Mapping[str, str]) -> None:
-    """How its sources are read, what it reads from them, and which rows it makes of others. Running it again changes nothing.
-
-    Args: `tables`: the table of each subledger that the frontmatter names.
-
-    Raises: `SourceInvalidError`, `SourceTakenError`, `RunbookInvalidError`.
+@dataclass(frozen=True, slots=True)
+class Declarations:
     """
-    for name, declared in head.sources.items():
-        _declare_source(connection, head.slug, name, Source.of(name, declared))
-    for subledger, sources in head.reads.items():
-        _read(connection, tables[subledger], sources)
-    _declare_derivations(connection, head, tables)
+    Attributes:
+        sources: how documents of each are read.
+        derivations: by name, the tables of the inputs, and whether earlier months are looked at.
+    """
+
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    derivations: Mapping[str, tuple[Sequence[str], bool]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, head: Frontmatter, tables: Mapping[str, str]) -> Declarations:
+        """Args: `tables`: by the names that the frontmatter uses. Raises `RunbookInvalidError`."""
+        unknown = sorted({name for target, each in head.derives.items() for name in (target, *each.rows)} - tables.keys())
+        if unknown:
+            raise RunbookInvalidError(slug=head.slug, why=f"`derives` names no subledgers: {', '.join(unknown)}")
+        derivations = {
+            derivation_name(head.slug, target): ([tables[name] for name in each.rows], each.earlier)
+            for target, each in head.derives.items()
+        }
+        return cls(head.sources, derivations)
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Declarations:
+        """Reads what `as_json` wrote."""
+        return cls(known["sources"], {name: (inputs, earlier) for name, (inputs, earlier) in known["derivations"].items()})
+
+    def as_json(self) -> dict[str, Any]:
+        return {"sources": self.sources, "derivations": self.derivations}
 
 
-def withdraw(connection: psycopg.Connection, slug: str) -> None:
-    """What a runbook that is no longer active would have made of rows is not waited for any more."""
-    _declare_derivations(connection, None, {}, slug=slug)
+def declare(connection: psycopg.Connection, slug: str, declared: Declarations) -> None:
+    """From now on, and for what was there before. What the runbook no longer derives is not waited for any more; for one that is
+    withdrawn that is everything. Running it again changes nothing.
+
+    Raises: `SourceInvalidError`, `SourceTakenError`.
+    """
+    for name, columns in declared.sources.items():
+        _declare_source(connection, slug, name, Source.of(name, columns))
+    known = connection.execute(
+        "SELECT DISTINCT derivation FROM system.derivation_inputs WHERE starts_with(derivation, %s)", [derivation_name(slug, "")]
+    ).fetchall()
+    for name in sorted({name for (name,) in known} | declared.derivations.keys()):
+        inputs, earlier = declared.derivations.get(name, ([], False))
+        connection.execute("SELECT system.declare_derivation(%s, %s::text[], %s)", [name, list(inputs), earlier])
 
 
 def _declare_source(connection: psycopg.Connection, slug: str, name: str, source: Source) -> None:
@@ -50,40 +81,3 @@ def _declare_source(connection: psycopg.Connection, slug: str, name: str, source
     if written is None:
         other = connection.execute("SELECT runbook FROM ingest.sources WHERE source = %s", [name]).fetchone()
         raise SourceTakenError(source=name, runbook=slug, other=other and other[0])
-
-
-def _read(connection: psycopg.Connection, subledger: str, sources: tuple[str, ...]) -> None:
-    """From now on, and what was filed before: a runbook that comes later misses nothing."""
-    added = connection.execute(
-        "INSERT INTO ingest.readers (source, subledger) SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING RETURNING source",
-        [list(sources), subledger],
-    ).fetchall()
-    if added:
-        connection.execute(
-            """INSERT INTO ingest.intake (document_id, entity_id, subledger, period, records)
-               SELECT r.document_id, r.entity_id, %s, r.period, count(*)
-                 FROM ingest.submitted_records r JOIN ingest.submitted_documents d ON d.id = r.document_id
-                WHERE d.source = ANY(%s) AND r.entity_id IS NOT NULL AND r.period IS NOT NULL
-                GROUP BY 1, 2, 4 ON CONFLICT DO NOTHING""",
-            [subledger, [source for (source,) in added]],
-        )
-
-
-def _declare_derivations(
-    connection: psycopg.Connection, head: Frontmatter | None, tables: Mapping[str, str], *, slug: str | None = None
-) -> None:
-    prefix = derivation_name(head.slug if head else str(slug), "")
-    wanted = {}
-    for target, derived in (head.derives if head else {}).items():
-        unknown = sorted({target, *derived.rows} - tables.keys())
-        if unknown:
-            raise RunbookInvalidError(
-                slug=head.slug if head else slug, why=f"runbook.md derives from unknown subledgers: {', '.join(unknown)}"
-            )
-        wanted[prefix + target] = ([tables[each] for each in derived.rows], derived.earlier)
-    known = connection.execute(
-        "SELECT DISTINCT derivation FROM system.derivation_inputs WHERE starts_with(derivation, %s)", [prefix]
-    ).fetchall()
-    for name in sorted({name for (name,) in known} | wanted.keys()):
-        inputs, earlier = wanted.get(name, ([], False))
-        connection.execute("SELECT system.declare_derivation(%s, %s::text[], %s)", [name, inputs, earlier])

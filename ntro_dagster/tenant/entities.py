@@ -137,6 +137,17 @@ def refresh_views(connection: psycopg.Connection, ids: Sequence[UUID] | None = N
             )
 
 
+def drop_views(connection: psycopg.Connection, prefix: str) -> None:
+    """The entities' views of the tables whose names begin so: a column under a view can neither change nor go."""
+    found = connection.execute(
+        "SELECT v.schemaname, v.viewname FROM pg_views v JOIN system.entities e ON e.schema_name = v.schemaname "
+        "WHERE starts_with(v.viewname, %s)",
+        [prefix],
+    )
+    for schema, view in found.fetchall():
+        connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, view)))
+
+
 def close_entity(owner_dsn: str, slug: str) -> None:
     """From now on nothing is posted for it; what is there stays."""
     with psycopg.connect(owner_dsn) as connection:

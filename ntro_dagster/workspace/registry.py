@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
 
 from ntro_dagster.errors import NotFoundError, UsageError
 
@@ -113,8 +113,15 @@ class Registry:
         self._engine: Engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
+    @property
+    def sessions(self) -> sessionmaker[Session]:
+        """For the parts of the registry that have a module of their own."""
+        return self._sessions
+
     def prepare(self) -> None:
         """Create the schema and its tables where they are missing."""
+        from ntro_dagster.workspace import deployments  # noqa: F401, PLC0415 - has tables of its own, and needs this module
+
         with self._engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATION_LOCK})
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))

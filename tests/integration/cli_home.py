@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 NTRO = Path(sys.executable).parent / "ntro"
+ROOT = Path(__file__).parents[2]
 HEADER = "Department family,Entity,Date,Expense Type,Expense area,Supplier,Transaction number,Amount\n"
 
 
@@ -107,6 +108,8 @@ def installed() -> Iterator[CommandLine]:
     with command_line() as ntro:
         ntro.ok("up", "--detach")
         ntro.ok("tenant", "create", "acme", "--name", "Acme Capital")
+        ntro.ok("workflow", "push", ROOT / "runbooks" / "expense-processor")
+        ntro.ok("workflow", "deploy", "expense-processor", "--tenant", "acme")
         ntro.ok("entity", "create", "spv-1", "--tenant", "acme", "--name", "SPV One")
         yield ntro
 

@@ -31,8 +31,9 @@ from psycopg.rows import dict_row
 
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
 from ntro_dagster.boundary.storage import PooledPostgresStorage
-from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
+from ntro_dagster.host.deployments import Runbooks
 from ntro_dagster.host.home import Home, Role
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
@@ -280,6 +281,8 @@ def _remove(root: Path, home: Home) -> None:
 
 def add_tenant(site: Site, slug: str, name: str, entities: Mapping[str, str], *, currency: str = "GBP") -> Client:
     create_tenant(site.installation, slug, name=name)
+    Runbooks(site.installation).push(runbook_bundle("expense-processor").root)
+    Runbooks(site.installation).deploy("expense-processor", slug)
     ensure_entities(site.installation, slug, dict(entities), currency=currency)
     return site.client(slug)
 
