@@ -41,6 +41,13 @@ class Cells:
             self._note(read.code or FindingCode.AMOUNT_UNREADABLE, into)
         return read.value
 
+    def share(self, column: str, into: str) -> Decimal | None:
+        """A rate, as a share of one: the row type says how many decimals it may have."""
+        read = read_amount(self.text(column) or "")
+        if read.sign or read.code not in {None, FindingCode.AMOUNT_PRECISION}:
+            self._note(read.code or FindingCode.AMOUNT_UNREADABLE, into)
+        return read.value
+
     def day(self, column: str, into: str) -> date | None:
         read = read_date(self.text(column) or "", doubtful=False)
         if read.code:
@@ -108,16 +115,23 @@ def repair_of(cells: Cells) -> dict[str, Any]:
 def statement_of(cells: Cells, period: str) -> dict[str, Any]:
     columns = {
         "gross": "gross_collected",
-        "fee_rate": "management_fee_rate",
         "fee": "management_fee",
         "maintenance": "maintenance_expenses",
         "net": "net_payout",
     }
     amounts = {name: cells.amount(column, name) for name, column in columns.items()}
+    gross, fee, maintenance, net = amounts.values()
+    rate = cells.share("management_fee_rate", "fee_rate")
     paid_on = cells.day("date", "paid_on")
     if paid_on is not None and f"{paid_on:%Y-%m}" != period:
         cells.doubt("PAID_IN_ANOTHER_MONTH", "paid_on", "the payout's date lies outside the month it was filed for")
-    read = [amount for amount in amounts.values() if amount is not None]
-    if len(read) == len(amounts):
+    read = [amount for amount in (gross, rate, fee, maintenance, net) if amount is not None]
+    if len(read) == len(amounts) + 1:
         cells.findings.extend(own_differences(Statement(period, "", paid_on or date.min, *read)))
-    return {"transfer_ref": cells.text("transfer_id"), "paid_on": paid_on, "currency": cells.in_currency(), **amounts}
+    return {
+        "transfer_ref": cells.text("transfer_id"),
+        "paid_on": paid_on,
+        "currency": cells.in_currency(),
+        "fee_rate": rate,
+        **amounts,
+    }

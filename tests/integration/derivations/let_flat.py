@@ -29,7 +29,7 @@ class LetFlat:
     def __init__(self, credentials: DatabaseCredentials) -> None:
         self.credentials = credentials
         bring_up_to_date(credentials.owner, platform_bundle(), RUNBOOK)
-        self.entity = uuid4()
+        self.entity, self.currency = uuid4(), "USD"
         with psycopg.connect(credentials.owner) as owner:
             owner.execute(
                 "INSERT INTO system.entities (id, slug, name, currency, schema_name) VALUES (%s, 'flat', 'Flat', 'USD', 'flat')",
@@ -89,7 +89,7 @@ class LetFlat:
         async def run() -> Any:
             async with TenantDatabase(self.credentials.app) as database, TenantDatabase(self.credentials.app) as reader:
                 return await step(
-                    RunbookContext("acme", EntityRef(self.entity, "flat", "USD"), period, uuid4(), database, reader)
+                    RunbookContext("acme", EntityRef(self.entity, "flat", self.currency), period, uuid4(), database, reader)
                 )
 
         return asyncio.run(run())
