@@ -40,6 +40,8 @@ COUNTS = frozenset(
 WORKS = frozenset({"intake", "review", "proposals", "posting", "close"})
 UNEXPECTED = "UNEXPECTED_ERROR"
 """The code of every failure that has none of its own."""
+INTERRUPTED = "RUN_INTERRUPTED"
+"""The code of a step that was stopped from outside, by whoever cancelled its run or ended its process: there is no story."""
 
 _BUILTIN = frozenset(
     name for name, known in vars(builtins).items() if isinstance(known, type) and issubclass(known, BaseException)
@@ -94,5 +96,7 @@ _FAILURE = re.compile(rf"\b([A-Za-z][A-Za-z0-9_]{{1,62}}) \(error ({_UUID})\)")
 
 def failure(text: Any) -> str:
     """Code and error id, where the text holds them in the form that the tenant's boundary gives them; else the bare code."""
+    if text == INTERRUPTED:
+        return INTERRUPTED
     found = _FAILURE.search(text) if isinstance(text, str) else None
     return f"{code(found[1])} (error {found[2]})" if found else UNEXPECTED

@@ -21,6 +21,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.metadata import IntMetadataValue, MetadataValue
 from dagster._core.definitions.partitions.utils import MultiPartitionKey
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import (
     AssetMaterializationPlannedData,
     AssetObservationData,
@@ -76,11 +77,15 @@ def error(info: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
     return None if info is None else _error(info)
 
 
+_INTERRUPTION = DagsterExecutionInterruptedError.__name__
+
+
 def _error(info: SerializableErrorInfo) -> SerializableErrorInfo:
     said = words.UNEXPECTED
     each: SerializableErrorInfo | None = info
     while each is not None:
-        said = words.failure(each.message) if said == words.UNEXPECTED else said
+        if said == words.UNEXPECTED:
+            said = words.INTERRUPTED if each.cls_name == _INTERRUPTION else words.failure(each.message)
         each = each.cause
     return SerializableErrorInfo(message=sentences.where_to_look(said), stack=[], cls_name=said.split(" ", 1)[0])
 

@@ -160,7 +160,8 @@ def unpack(archive: Path, into: Path) -> None:
             path = temporary / member
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        temporary.chmod(0o755)
+        for path in [temporary, *temporary.rglob("*")]:  # for the group: the tenant's, where it has a user of its own
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o7000 | (0o750 if path.is_dir() else 0o640))
         temporary.rename(into)
     except OSError as error:
         if not into.is_dir():  # somebody else was quicker

@@ -109,7 +109,9 @@ def show(
             _between(prefix),
         )
 
-    found = _aside(home.logs, prefix) or as_role(tenant, _auditor(), look)
+    with home.acting():
+        waiting = _aside(home.logs, prefix)
+    found = waiting or as_role(tenant, _auditor(), look)
     if not found:
         raise ErrorNotFoundError(error=error, tenant=tenant)
     if len(found) > 1:

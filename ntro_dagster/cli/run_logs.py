@@ -34,7 +34,12 @@ def register(app: typer.Typer) -> None:
 
 def logs(run: RunArgument, *, tenant: TenantOption) -> None:
     """What a run printed and logged: standard output, standard error, every logger."""
-    path = _log_of(tenant_home(tenant).logs, run, tenant)
+    home = tenant_home(tenant)
+    with home.acting():
+        _tell(_log_of(home.logs, run, tenant), tenant)
+
+
+def _tell(path: Path, tenant: str) -> None:
     if invocation.json:
         text = path.read_bytes().decode(errors="backslashreplace")
         result({"run_id": path.stem, "tenant": tenant, "path": path, "text": text}, lambda: None)

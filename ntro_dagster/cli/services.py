@@ -56,6 +56,17 @@ def up(
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="Port of the Dagster UI [default: the first free from 3000]")
     ] = None,
+    shared_user: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-user/--own-users",
+            help="As root: run everything as root, or each tenant as a user of its own [default: its own, where possible]",
+        ),
+    ] = None,
+    uids_from: Annotated[
+        int | None,
+        typer.Option("--uids-from", min=1000, max=2_000_000_000, help="As root: the first user number [default: a free range]"),
+    ] = None,
 ) -> int:
     """Start everything: database, workspace, tenants.
 
@@ -73,7 +84,12 @@ def up(
     started_at = time.monotonic()
     try:
         _settle_port(installation.home, port)
-        installation.up(webserver_port=port, postgres_url=os.environ.get(POSTGRES_URL) or None)
+        installation.up(
+            webserver_port=port,
+            postgres_url=os.environ.get(POSTGRES_URL) or None,
+            shared_user=shared_user,
+            uids_from=uids_from,
+        )
         _show_up(installation, time.monotonic() - started_at, detach=detach)
         if not detach:
             _stay(installation)
@@ -110,9 +126,11 @@ def status() -> int:
     processes = Supervisor(home).status()
     orphans = [] if processes else _orphans(home)
     address = f"http://127.0.0.1:{description.webserver_port}"
+    failures = _load_failures(home, processes)
     value = {
         "home": home.root,
         "running": bool(processes),
+        "load_failures": failures,
         "addresses": {"dagster": address},
         "processes": processes,
         "orphans": [{"name": name, "pid": pid} for name, pid in orphans],
@@ -126,12 +144,22 @@ def status() -> int:
             note("→ `ntro up` starts it")
             return
         _process_table(processes)
+        for each in failures:
+            line(f"the definitions of {each['tenant']} do not load: {each['code']}", style="red")
+            line(f"→ `ntro errors show {each['error_id']} --tenant {each['tenant']}`; mend, then reload the location in Dagster")
         pairs([("Dagster UI", address), ("home", str(home.root))])
 
     result(value, human)
     if not processes:
         return NOT_RUNNING
-    return OK if all(process.well for process in processes) else FAILED
+    return OK if all(process.well for process in processes) and not failures else FAILED
+
+
+def _load_failures(home: Home, processes: list[ProcessStatus]) -> list[dict[str, str]]:
+    """Tenants that run, but whose code does not load."""
+    running = [process.name.removeprefix("tenant-") for process in processes if process.name.startswith("tenant-")]
+    found = [(slug, home.tenant(slug).load_failure) for slug in running]
+    return [{"tenant": slug, "code": failure[0], "error_id": failure[1]} for slug, failure in found if failure]
 
 
 def doctor() -> int:

@@ -120,13 +120,13 @@ def workspace_config(tenants: Iterable[TenantHome]) -> dict[str, Any]:
 def write_instance(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> None:
     """Write dagster.yaml; takes effect when webserver, daemon and code servers start."""
     content = instance_config(home, max_concurrent_runs=max_concurrent_runs, runs_per_tenant=runs_per_tenant)
-    write_private(home.dagster / "dagster.yaml", HEADER + yaml.safe_dump(content, sort_keys=False))
+    write_private(home.dagster / "dagster.yaml", HEADER + yaml.safe_dump(content, sort_keys=False), readers=home.workspace_user)
 
 
 def write_workspace(home: Home, tenants: Iterable[str]) -> None:
     """Write workspace.yaml for these slugs. The daemon reads it every minute, the webserver at `reload_workspace()`."""
     content = workspace_config(home.tenant(slug) for slug in tenants)
-    write_private(home.workspace_file, HEADER + yaml.safe_dump(content, sort_keys=False))
+    write_private(home.workspace_file, HEADER + yaml.safe_dump(content, sort_keys=False), readers=home.workspace_user)
 
 
 def reload_workspace(webserver_url: str, timeout: float = 60.0) -> dict[str, bool]:

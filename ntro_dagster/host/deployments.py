@@ -235,8 +235,7 @@ class Runbooks:
         if home.active.exists() and home.active.read_text() == active.to_json() and answer is None:
             return
         keep_survey(self._home, (answer or ask(home, active)).survey)
-        private_directory(home.active.parent)
-        write_private(home.active, active.to_json())
+        write_private(home.active, active.to_json(), readers=home.user)
         self._reload(home)
 
     def _reload(self, home: TenantHome) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import SOCKET_PATH_LIMIT, Home, HomeMissingError, Role, TenantHome
 from ntro_dagster.host.orphans import SUFFIX, ProcessRecord
+from ntro_dagster.host.privacy import private_paths
 from ntro_dagster.host.supervision import Supervisor
 
 OLDEST_PYTHON = (3, 11)
@@ -145,7 +146,9 @@ def _disk(home: Home) -> Check:
 def _privacy(home: Home) -> Check:
     if not os.access(home.root, os.W_OK | os.X_OK):
         return Check("home", State.PROBLEM, f"{home.root} cannot be written", "run ntro as the user who made it")
-    open_to_others = [path for path, wanted in _private_paths(home) if stat.S_IMODE(path.lstat().st_mode) & ~wanted]
+    open_to_others = [
+        path for path, wanted in private_paths(home, _tenants(home)) if stat.S_IMODE(path.lstat().st_mode) & ~wanted
+    ]
     if open_to_others:
         first = open_to_others[0]
         return Check(
@@ -153,24 +156,6 @@ def _privacy(home: Home) -> Check:
             f"chmod -R go-rwx {home.root}" if first != home.root else f"chmod 700 {home.root}",
         )  # fmt: skip
     return Check("home", State.OK, f"{home.root}, writable and private")
-
-
-def _private_paths(home: Home) -> Iterator[tuple[Path, int]]:
-    """What holds secrets or clients' values, with the most that may be allowed on it."""
-    yield home.root, 0o700
-    for path in (home.description_file, home.workspace_file, home.dagster / "dagster.yaml"):
-        if path.exists():
-            yield path, 0o600
-    for folder in (home.root / "credentials", home.run / "env"):
-        yield from ((path, 0o600) for path in sorted(folder.glob("*")))
-    for tenant in _tenants(home):
-        yield tenant.root, 0o700
-        if tenant.process_env.exists():
-            yield tenant.process_env, 0o600
-        yield from ((path, 0o600) for path in sorted((tenant.root / "credentials").glob("*")))
-        for path in (tenant.documents, tenant.logs):
-            if path.exists():
-                yield path, 0o700
 
 
 def _socket_paths(home: Home) -> Check:
@@ -219,13 +204,23 @@ def _processes(home: Home) -> Iterator[Check]:
             yield Check(process.name, State.PROBLEM, f"{process.state.lower()}{why}", log)
         elif process.restarts >= RESTLESS:
             yield Check(process.name, State.WARNING, f"came back {process.restarts} times{why}", log)
+        elif failure := _load_failure(home, process.name):
+            code, error = failure
+            finding = f"its definitions do not load: {code} (error {error})"
+            yield Check(
+                process.name, State.PROBLEM, finding, f"`ntro errors show {error}` with --tenant; then reload it in Dagster"
+            )
         else:
             yield Check(process.name, State.OK, process.state.lower())
 
 
+def _load_failure(home: Home, name: str) -> tuple[str, str] | None:
+    return home.tenant(name.removeprefix("tenant-")).load_failure if name.startswith("tenant-") else None
+
+
 def _log(home: Home, name: str) -> Path:
     if name.startswith("tenant-"):
-        return home.tenant(name.removeprefix("tenant-")).logs / "code_server.log"
+        return home.tenant(name.removeprefix("tenant-")).output / "code_server.log"
     return home.logs / f"{name}.log"
 
 
@@ -381,12 +376,26 @@ def _registered(home: Home) -> list[str] | None:
 
 
 def _os_users(home: Home) -> Check:
-    tenants = _tenants(home)
-    owners = {tenant.root.stat().st_uid for tenant in tenants}
-    if len(tenants) > 1 and len(owners) < len(tenants):
-        return Check(
-            "os users", State.WARNING,
-            f"{len(tenants)} tenants share one user of this machine: code of one could read the files and secrets of the others",
-            "keep to runbooks you trust, or give each tenant its own machine or container",
-        )  # fmt: skip
-    return Check("os users", State.OK, "no two tenants share a user" if len(tenants) > 1 else "one tenant at most")
+    """Whether each tenant has a user of its own; where not, why, and what that costs."""
+    from ntro_dagster.host.users import obstacle, read_users  # noqa: PLC0415
+
+    tenants, users = _tenants(home), home.users
+    if users:
+        strays = [str(path) for tenant in tenants for path in tenant.own if path.exists() and path.lstat().st_uid != tenant.user]
+        if strays:
+            return Check("os users", State.PROBLEM, f"{strays[0]} is not its tenant's", "`ntro down`, `ntro up` puts it right")
+        why = obstacle(home.root, uid=users.workspace)
+        if why:
+            return Check("os users", State.PROBLEM, f"the tenants' users cannot run ntro: {why}", "open that path to them")
+        return Check("os users", State.OK, f"each tenant runs as a user of its own; the workspace is {users.workspace}")
+    why = obstacle(home.root)
+    if os.geteuid() == 0 and read_users(home.users_file):
+        why, mend = "of `ntro up --shared-user`", "`ntro down`, then `ntro up --own-users`"
+    elif why:
+        mend = "make that so (run as root, with Python, ntro and the home where others may pass), or keep to runbooks you trust"
+    else:
+        why, mend = "this home was started so", "`ntro down`, then `ntro up` gives each its own"
+    if len(tenants) < 2:  # noqa: PLR2004
+        return Check("os users", State.OK, f"one tenant at most; others would share its user, because {why}")
+    cost = "code of one could read the files, the secrets and the memory of the others, and of the workspace"
+    return Check("os users", State.WARNING, f"{len(tenants)} tenants share one user, because {why}: {cost}", mend)

@@ -2,6 +2,7 @@
 
 <root>/                      0700; default ./.ntro, else --home, else NTRO_HOME
   home.json                  format version, webserver port, when it was made
+  users.json                 who each tenant is for the operating system (host.users); absent where all are one
   postgres/                  the embedded cluster (platforms.postgres.server)
   dagster/                   DAGSTER_HOME: dagster.yaml
   workspace.yaml             one gRPC server per tenant, for webserver and daemon
@@ -9,7 +10,11 @@
   surveys/                   what each tenant's code defines, as the workspace may know it
   runbooks/                  versions of runbooks that were pushed
   run/                       what lives only while processes do: sockets, pid files, supervisor's configuration
-  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/, bundles/
+  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/, artifacts/, output/,
+                             bundles/, active/
+
+Where tenants have users of their own, the host's directories are 0711, and those that a tenant may write are
+`TenantHome.own`: in none of them does root ever write.
 """
 
 from __future__ import annotations
@@ -18,10 +23,8 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,9 +32,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import ACTIVE, ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
+from ntro_dagster.boundary.load_failure import read_note
+from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
+from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.errors import NtroError, TransientError, UsageError
+from ntro_dagster.host.permissions import Access, UnsafeDirectoryError, hand_over, private_directory, write_private
+from ntro_dagster.host.privacy import for_workspace, passage, tenant_directories
+from ntro_dagster.host.users import Users, acting_as, given, read_users, write_users
+
+__all__ = ["Home", "HomeDescription", "Role", "TenantHome", "UnsafeDirectoryError", "private_directory", "write_private"]
 
 FORMAT = 1
 DEFAULT_ROOT = Path(".ntro")
@@ -80,15 +90,6 @@ class HomeBusyError(TransientError):
     mend = "Wait for it to end, then try again."
 
 
-class UnsafeDirectoryError(NtroError):
-    """A directory that others own or may read. Values: `path`."""
-
-    code = "UNSAFE_DIRECTORY"
-    summary = "a directory for private files belongs to somebody else"
-    detail = "{path} is not a directory of yours, or it is a link"
-    mend = "Find out who made {path}, remove it, and try again."
-
-
 class Role(StrEnum):
     """Whom a credential file of a tenant is for."""
 
@@ -125,13 +126,26 @@ class TenantHome:
         return self.root / "process.env.json"
 
     @property
+    def credentials(self) -> Path:
+        return self.root / "credentials"
+
+    @property
     def documents(self) -> Path:
         return self.root / "documents"
 
     @property
     def logs(self) -> Path:
-        """Output of the tenant's processes may carry the tenant's values, so it lies with the tenant."""
+        """What the tenant's processes write of themselves: it may carry the tenant's values, so it lies with the tenant."""
         return self.root / "logs"
+
+    @property
+    def output(self) -> Path:
+        """What they print, written by the host's supervisor: root writes here, so nobody else may."""
+        return self.root / "output"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
 
     @property
     def socket(self) -> Path:
@@ -168,32 +182,70 @@ class TenantHome:
             LOGS: str(self.logs),
             RELAY: f"unix:{self.relay_socket}",
             SURVEYS: str(self.surveys),
-            ARTIFACTS: str(self.root / "artifacts"),
+            ARTIFACTS: str(self.artifacts),
             ACTIVE: str(self.active),
         }
 
     def credential(self, role: Role) -> Path:
         """The file with this role's database URL, 0600."""
-        return self.root / "credentials" / role.value
+        return self.credentials / role.value
 
-    def create(self) -> None:
-        """Make the directories, 0700 each. Safe to repeat.
+    @property
+    def user(self) -> int | None:
+        """Number of the user (and group) that the tenant's processes run as; None: the one we are."""
+        users = self.home.users
+        return users.tenants.get(self.slug) if users else None
+
+    @property
+    def _former_user(self) -> int | None:
+        known = read_users(self.home.users_file) if os.geteuid() == 0 else None
+        return known.tenants.get(self.slug) if known else None
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """Where the tenant's processes may write."""
+        return (self.logs, self.artifacts, self.socket.parent)
+
+    @property
+    def load_failure(self) -> tuple[str, str] | None:
+        """Code and error id where the code server that runs says that the definitions do not load."""
+        with self.acting():
+            return read_note(self.socket)
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Read the tenant's files with the tenant's rights (`users.acting_as`)."""
+        return acting_as(self.user)
+
+    def create(self) -> list[Path]:
+        """Make the directories, each for whom it is for. Safe to repeat, also after a crash.
+
+        Where the tenant got a user since, its files are handed over.
+
+        Returns: files that were not, because they have several names (`hand_over`).
 
         Raises:
             UnsafeDirectoryError: the socket's directory is somebody else's.
+            UsersExhaustedError: no user is left.
         """
-        for path in (
-            self.root,
-            self.root / "credentials",
-            self.documents,
-            self.logs,
-            self.surveys,
-            self.bundles,
-            self.active.parent,
-        ):
-            private_directory(path)
+        users, uid = self.home.users, None
+        if users:
+            users, uid = given(self.home.users_file, users, self.slug)
+        directories = tenant_directories(self, users, self._former_user if users is None else None)
         self.home.create_sockets()
-        private_directory(self.socket.parent)
+        private_directory(self.root, directories.pop(self.root))
+        left: list[Path] = []
+        if users and self.slug not in users.settled:
+            private_directory(self.socket.parent, Access(before=(uid or 0,)))
+            for stale in self.socket.parent.iterdir():  # nothing runs that was not made for this user
+                stale.unlink()
+            for path, files in ((self.logs, 0o600), (self.artifacts, 0o600), (self.documents, 0o440)):
+                private_directory(path, Access(before=(uid or 0,)))
+                left += hand_over(path, directories[path], files=files)
+        for path, access in directories.items():
+            private_directory(path, access)
+        if users and self.slug not in users.settled:
+            write_users(self.home.users_file, users.model_copy(update={"settled": [*users.settled, self.slug]}))
+        return left
 
 
 @dataclass(frozen=True)
@@ -233,6 +285,24 @@ class Home:
         return self.root / "logs"
 
     @property
+    def users_file(self) -> Path:
+        return self.root / "users.json"
+
+    @property
+    def users(self) -> Users | None:
+        """Which users tenants and workspace run as; None: all as we do. Raises `UsersDamagedError`."""
+        if os.geteuid() != 0:
+            return None
+        found = read_users(self.users_file)
+        return None if found is None or found.shared else found
+
+    @property
+    def workspace_user(self) -> int | None:
+        """Number of the user (and group) of webserver, daemon and relay; None: the one we are."""
+        users = self.users
+        return users.workspace if users else None
+
+    @property
     def surveys(self) -> Path:
         return self.root / "surveys"
 
@@ -270,13 +340,17 @@ class Home:
             HomeTooNewError, HomeDamagedError: as `describe()`.
             UnsafeDirectoryError: the socket directory is somebody else's.
         """
-        private_directory(self.root)
+        private_directory(self.root, passage(self.users))
         if not self.description_file.exists():
             made = HomeDescription(webserver_port=webserver_port, created_at=datetime.now(UTC))
             write_private(self.description_file, made.model_dump_json(indent=2) + "\n")
         description = self.describe()
-        for path in (self.postgres, self.dagster, self.logs, self.run, self.run / "env", self.root / "tenants"):
+        for path in (self.postgres, self.logs, self.run / "env"):
             private_directory(path)
+        for path in (self.dagster, self.surveys):
+            private_directory(path, for_workspace(self.users))
+        for path in (self.root / "tenants", self.run):
+            private_directory(path, passage(self.users))
         self.create_sockets()
         return description
 
@@ -308,12 +382,12 @@ class Home:
         write_private(self.description_file, changed.model_dump_json(indent=2) + "\n")
 
     def create_sockets(self) -> None:
-        """Make the directory of the sockets, 0700.
+        """Make the directory of the sockets, which lets nobody in, or pass where tenants have users of their own.
 
         Raises:
             UnsafeDirectoryError: in the shared temporary directory somebody else was there first.
         """
-        private_directory(self.sockets)
+        private_directory(self.sockets, passage(self.users))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -322,38 +396,10 @@ class Home:
         Raises:
             HomeBusyError: somebody else holds it.
         """
-        private_directory(self.root)
+        private_directory(self.root, passage(self.users))
         with (self.root / ".lock").open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise HomeBusyError(root=self.root) from None
             yield
-
-
-def private_directory(path: Path) -> None:
-    """Make `path` with its parents, 0700, ours.
-
-    Raises:
-        UnsafeDirectoryError: it is a link or belongs to somebody else.
-    """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise UnsafeDirectoryError(path=path)
-    if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
-        path.chmod(0o700)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `path` whole or not at all, 0600, also if the machine goes down."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -19,9 +19,10 @@ from ntro_dagster.host.dagster_instance import reload_workspace, write_instance,
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
+from ntro_dagster.host.ownership import choose_users
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
-from ntro_dagster.platforms.postgres.roles import provision_workspace
+from ntro_dagster.platforms.postgres.roles import drop_former_logins, provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
@@ -112,13 +113,21 @@ class Installation:
 
     # -- up and down
 
-    def prepare(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        webserver_port: int | None = None,
+        postgres_url: str | None = None,
+        shared_user: bool | None = None,
+        uids_from: int | None = None,
+    ) -> None:
         """The home, its PostgreSQL running, the workspace's database made: everything a tenant can be created in."""
         from ntro_dagster.boundary.storage import prepare_instance  # noqa: PLC0415 - Dagster takes a second to import
 
         made = self.home.description_file.exists()
         self.home.create(webserver_port=webserver_port or (_free_port() if not made else 0))
         private_directory(self.home.root / "credentials")
+        self._settle_users(shared_user, uids_from)
         if postgres_url and postgres_url != self._known_postgres():
             if self.workspace_credential.exists():
                 raise PostgresFixedError(root=self.home.root)
@@ -128,6 +137,7 @@ class Installation:
         if not self.workspace_credential.exists():
             self._progress("making the workspace's database")
             write_private(self.workspace_credential, provision_workspace(self.admin_dsn()) + "\n")
+        drop_former_logins(self.admin_dsn())
         url = self.workspace_url()
         prepare_instance(url)
         registry = self.registry()
@@ -135,6 +145,17 @@ class Installation:
         registry.dispose()
         write_instance(self.home)
         self.write_workspace()
+
+    def _settle_users(self, shared: bool | None, base: int | None) -> None:
+        """Directories and files of the home for whom they are for, also where it was made for one user."""
+        running = self.supervisor.running()
+        if not running:
+            stop_orphans(self.home.run)  # nothing of a killed supervisor's goes on under another user
+        choose_users(self.home, running=running, shared=shared, base=base, progress=self._progress)
+        self.home.create()
+        for directory in sorted((self.home.root / "tenants").iterdir()):
+            for left in self.home.tenant(directory.name).create():
+                self._progress(f"{left} stays root's: it has several names, or is no file")
 
     def _known_postgres(self) -> str | None:
         return self.external_postgres.read_text().strip() if self.external_postgres.exists() else None
@@ -209,10 +230,20 @@ class Installation:
             ailing = [process.name for process in self.supervisor.status() if not process.well]
             raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
 
-    def up(self, *, webserver_port: int | None = None, postgres_url: str | None = None) -> None:
-        """Everything, from nothing or from where it stopped."""
+    def up(
+        self,
+        *,
+        webserver_port: int | None = None,
+        postgres_url: str | None = None,
+        shared_user: bool | None = None,
+        uids_from: int | None = None,
+    ) -> None:
+        """Everything, from nothing or from where it stopped.
+
+        Args: `shared_user`, `uids_from`: see `ownership.choose_users`.
+        """
         with self.home.lock():
-            self.prepare(webserver_port=webserver_port, postgres_url=postgres_url)
+            self.prepare(webserver_port=webserver_port, postgres_url=postgres_url, shared_user=shared_user, uids_from=uids_from)
             self.start_services()
 
     def down(self) -> None:
@@ -251,6 +282,7 @@ class Installation:
             log=self.home.logs / "relay.log",
             order=RELAY_ORDER,
             start_seconds=2,
+            uid=self.home.workspace_user,
         )
 
     def _relay_serves(self, tenants: list[str]) -> bool:
@@ -278,6 +310,7 @@ class Installation:
                     environment=self.home.process_env(name),
                     log=self.home.logs / f"{name}.log",
                     order=WORKSPACE_ORDER,
+                    uid=self.home.workspace_user,
                 )
             )
         return specs
@@ -297,8 +330,9 @@ class Installation:
             name=f"tenant-{slug}",
             argv=[sys.executable, "-m", "ntro_dagster.tenant.code_server"],  # no -P: Dagster drops sys.path[0] itself
             environment=tenant.process_env,
-            log=tenant.logs / "code_server.log",
+            log=tenant.output / "code_server.log",
             order=TENANT_ORDER,
+            uid=tenant.user,
         )
 
 

@@ -7,6 +7,7 @@ configuration; leaves a record of the process (`ProcessRecord`); gives up what w
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import pwd
@@ -20,6 +21,8 @@ import psutil
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.home import write_private
 from ntro_dagster.host.orphans import ProcessRecord
+
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 class EnvironmentFileError(UsageError):
@@ -62,6 +65,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--stop-signal", default="TERM")
     parser.add_argument("--user")
+    parser.add_argument("--uid", type=int)
+    parser.add_argument("--gid", type=int)
     parser.add_argument("environment", type=Path)
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
@@ -90,12 +95,23 @@ def main(arguments: list[str]) -> None:
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
+    elif options.uid is not None:
+        _become(options.uid, options.gid)
+        environment = {"HOME": "/", "LOGNAME": str(options.uid), "USER": str(options.uid)} | environment
     program = shutil.which(options.argv[0], path=environment.get("PATH", os.defpath))
     try:
         os.execve(program or options.argv[0], options.argv, environment)  # noqa: S606
     except OSError as error:
         sys.stderr.write(f"cannot run {options.argv[0]}: {error.strerror}\n")
         raise SystemExit(os.EX_CONFIG) from None
+
+
+def _become(uid: int, gid: int) -> None:
+    """A user without an account, for good: in no other group, and no program that it runs may give it more (`sudo`)."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class ProcessSpec:
         stop_signal: without SIG; what asks it to end in good order.
         stop_seconds: until it is killed instead.
         user: login name to run as, where we are root and it must not be.
+        uid: the same by number, of a user without an account.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ProcessSpec:
     stop_seconds: int = 20
     directory: Path = Path("/")
     user: str | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,8 @@ class Supervisor:
         record.unlink(missing_ok=True)  # the count of restarts begins anew
         launcher = [sys.executable, "-P", "-m", "ntro_dagster.host.launch", "--record", str(record)]
         launcher += ["--stop-signal", spec.stop_signal, *(["--user", spec.user] if spec.user else [])]
+        if spec.uid is not None:
+            launcher += ["--uid", str(spec.uid), "--gid", str(spec.uid)]
         values: dict[str, object] = {
             "command": shlex.join([*launcher, str(spec.environment), "--", *spec.argv]),
             "directory": spec.directory,

@@ -8,23 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
-from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles import platform_bundle
-from ntro_dagster.bundles.active import ActiveSet
+from ntro_dagster.bundles.active import ACTIVE, ActiveSet
 from ntro_dagster.errors import NtroError
-from ntro_dagster.host.home import Home, TenantHome, private_directory, write_private
+from ntro_dagster.host.home import Home, TenantHome, write_private
 from ntro_dagster.host.launch import read_environment
+from ntro_dagster.host.users import identity
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 from ntro_dagster.tenant.declarations import Declarations
@@ -75,22 +76,21 @@ def _bring_up_to_date(home: Home, slug: str) -> None:
     active = ActiveSet.read(tenant.active)
     if _asked(home, slug) != _source(tenant, active):
         keep_survey(home, ask(tenant, active).survey)
-    _give_copy(home, slug)
+    _publish(home, slug)
 
 
 def keep_survey(home: Home, survey: Survey) -> None:
     """From now on the workspace, and the tenant's own processes, go by it."""
-    private_directory(home.surveys)
     write_private(survey_file(home.surveys, survey.tenant), survey.to_json() + "\n")
-    _give_copy(home, survey.tenant)
+    _publish(home, survey.tenant)
 
 
-def _give_copy(home: Home, slug: str) -> None:
-    """The tenant's processes go by the same survey."""
-    mine, its = survey_file(home.surveys, slug), survey_file(home.tenant(slug).surveys, slug)
-    private_directory(its.parent)
-    if not its.exists() or its.read_bytes() != mine.read_bytes():
-        write_private(its, mine.read_text())
+def _publish(home: Home, slug: str) -> None:
+    """For the workspace, and the same for the tenant's processes; both may read theirs, and neither may write it."""
+    mine, tenant = survey_file(home.surveys, slug), home.tenant(slug)
+    content = mine.read_text()
+    write_private(mine, content, readers=home.workspace_user)
+    write_private(survey_file(tenant.surveys, slug), content, readers=tenant.user)
 
 
 def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
@@ -98,10 +98,9 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
 
     Raises: `SurveyFailedError`, `DefinitionRefusedError`.
     """
-    log = tenant.logs / "survey.log"
-    with log.open("wb") as complaints, tempfile.TemporaryDirectory(dir=tenant.root, prefix=".asked.") as shown:
-        named = Path(shown, "runbooks.json")
-        write_private(named, active.to_json())
+    log, users = tenant.output / "survey.log", tenant.home.users
+    with log.open("wb") as complaints, tempfile.TemporaryDirectory(dir=tenant.home.root, prefix=".asked.") as shown:
+        named = _show(tenant.home, active, Path(shown))
         try:
             ran = subprocess.run(
                 [sys.executable, "-m", "ntro_dagster.tenant.survey"],
@@ -112,6 +111,8 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
                 stderr=complaints,
                 timeout=PATIENCE_S,
                 check=True,
+                umask=0o077,
+                **identity(users.surveyor if users else None),
             )
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=tenant.slug, log=log)
@@ -123,6 +124,22 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SurveyFailedError(tenant=tenant.slug, log=log) from None
     return Answer(made, types, said["reads"], declared)
+
+
+def _show(home: Home, active: ActiveSet, where: Path) -> Path:
+    """The list for whoever asks; with copies of the bundles where that is a user who can see nobody's files."""
+    if home.users is None:
+        write_private(where / "runbooks.json", active.to_json())
+        return where / "runbooks.json"
+    copies = []
+    for bundle in active.bundles:
+        root = where / str(bundle.slug) / str(bundle.version)
+        shutil.copytree(bundle.root, root)
+        copies.append(replace(bundle, root=root))
+    (where / "runbooks.json").write_text(replace(active, bundles=tuple(copies)).to_json())
+    for path in [where, *where.rglob("*")]:
+        os.chown(path, home.users.surveyor, home.users.surveyor)
+    return where / "runbooks.json"
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:

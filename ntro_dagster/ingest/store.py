@@ -87,8 +87,10 @@ class DocumentStore:
             self.verify(incoming.sha256)
         except DocumentDamagedError:
             target = self.path(incoming.sha256)
+            group = self.directory.stat().st_mode & 0o2070  # the tenant's, where tenants have users of their own
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            incoming.path.chmod(0o400)
+            target.parent.chmod(0o700 | group)
+            incoming.path.chmod(0o400 | group & 0o040)
             incoming.path.replace(target)
             _settle(target.parent)
             _settle(self.directory)

@@ -88,19 +88,25 @@ def keep(error: BaseException, place: Place) -> UUID:
     Returns:
         The error id.
     """
+    return kept(error, place)[0]
+
+
+def kept(error: BaseException, place: Place) -> tuple[UUID, bool]:
+    """As `keep`; and whether the story can be found by its id, which in the log it cannot."""
     error_id = uuid4()
     record = story(error, place, error_id)
     head = f"error {error_id} {record['code']!s}"
     try:
         tenant = bound_tenant()
         patience = RUN_PATIENCE_S if place.run_id else TICK_PATIENCE_S
-        kept = journal_from_environment().keep("errors", record, patience=patience)
-        where = "kept" if kept else "kept in a file, because the database does not answer"
+        taken = journal_from_environment().keep("errors", record, patience=patience)
+        where = "kept" if taken else "kept in a file, because the database does not answer"
         _log(f"{head}: {where}; `ntro errors show {error_id} --tenant {tenant}` tells all of it")
+        return error_id, True
     except (NtroError, psycopg.Error) as trouble:
         _log(f"{head}: not in the database ({_safely(trouble)}); all of it follows")
         _log("\n".join(text for part in ("story", "advice", "values", "traceback") if isinstance(text := record[part], str)))
-    return error_id
+        return error_id, False
 
 
 def story(error: BaseException, place: Place, error_id: UUID) -> Row:

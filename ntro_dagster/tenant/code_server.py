@@ -1,5 +1,7 @@
 """The tenant's code server: `python -m ntro_dagster.tenant.code_server`.
 
+Definitions that do not load it tells of by a code and an error id, until they are mended and it is asked to reload.
+
 The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --location-name TENANT`, but with warm run
 workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
 
@@ -19,7 +21,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
@@ -85,23 +86,26 @@ def exclusive_socket(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def serve(path: Path, tenant: str, module: str) -> None:
+def serve(path: Path, tenant: str, module: str) -> bool:
     """Serve until SIGTERM or SIGINT.
+
+    Returns: whether to start anew, because somebody asked to reload definitions that had not loaded.
 
     Raises:
         SocketTakenError: see `exclusive_socket`.
-        DagsterUserCodeLoadError: the definitions do not load.
     """
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin  # noqa: PLC0415
     from dagster._core.utils import FuturesAwareThreadPoolExecutor  # noqa: PLC0415
-    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
+    from dagster._grpc.__generated__.dagster_api_pb2 import ReloadCodeReply, ReloadCodeRequest  # noqa: PLC0415
     from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer  # noqa: PLC0415
     from dagster._utils.interrupts import setup_interrupt_handlers  # noqa: PLC0415
     from dagster._utils.log import configure_loggers  # noqa: PLC0415
 
+    from ntro_dagster.boundary.load_failure import note, write_note  # noqa: PLC0415
     from ntro_dagster.platforms.environment import journal_from_environment  # noqa: PLC0415
     from ntro_dagster.tenant.answers import AnswerRecorder, recorded  # noqa: PLC0415
     from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
+    from ntro_dagster.tenant.loading import loaded  # noqa: PLC0415
     from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
     from ntro_dagster.tenant.reloading import reload  # noqa: PLC0415
     from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
@@ -115,17 +119,24 @@ def serve(path: Path, tenant: str, module: str) -> None:
 
         code: str
 
+        def ReloadCode(self, _request: ReloadCodeRequest, _context: object) -> ReloadCodeReply:  # noqa: N802 - Dagster's
+            """The active versions, as their list says now; a server that never loaded any begins anew.
+
+            Raises: `DagsterUserCodeLoadError`.
+            """
+            if self._serializable_load_error:
+                again.set()
+                stop.set()
+            else:
+                reload(self, module)
+            return ReloadCodeReply()
+
         def cleanup(self) -> None:
             timer = threading.Timer(DRAIN_SECONDS, self._interrupt_runs)
             timer.daemon = True
             timer.start()
             super().cleanup()  # returns when no run is left
             timer.cancel()
-
-        def ReloadCode(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
-            """Without a restart: the active versions, as the file says now. Raises: `DagsterUserCodeLoadError`."""
-            reload(self, module)
-            return dagster_api_pb2.ReloadCodeReply()
 
         def _interrupt_runs(self) -> None:
             with self._execution_lock:
@@ -135,22 +146,29 @@ def serve(path: Path, tenant: str, module: str) -> None:
     setup_interrupt_handlers()
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
-    stop = threading.Event()
+    stop, again = threading.Event(), threading.Event()
     code = active_set().code  # read before the definitions: if it changes in between, the next reload is one too many
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
-    servicer = TenantApiServer(
-        server_termination_event=stop,
-        logger=logger,
-        server_threadpool_executor=threads,
-        loadable_target_origin=LoadableTargetOrigin(
+    keep_transcript()
+    servicer, failed = loaded(
+        lambda origin: TenantApiServer(
+            server_termination_event=stop,
+            logger=logger,
+            server_threadpool_executor=threads,
+            loadable_target_origin=origin,
+            location_name=tenant,
+        ),
+        LoadableTargetOrigin(
             executable_path=sys.executable, module_name=module, attribute="defs", working_directory=str(Path.cwd())
         ),
-        location_name=tenant,
     )
     servicer.code = code
+    if failed:
+        write_note(path, failed.code, str(failed.error_id))
+    else:
+        note(path).unlink(missing_ok=True)
     # DagsterApiServer takes everything that concerns processes from this one attribute
     servicer._mp_ctx = start_context()  # type: ignore[assignment]
-    keep_transcript()
     recorder = AnswerRecorder(journal_from_environment())
     with recorded(recorder, rebuilt, may_be_asked):
         server = DagsterGrpcServer(
@@ -160,15 +178,20 @@ def serve(path: Path, tenant: str, module: str) -> None:
             threadpool_executor=threads,
             socket=str(path),
         )
+    path.chmod(0o777)  # who may enter its directory: the tenant, and the workspace where that is another user
     logger.info("Serving %s on %s", tenant, path)
     try:
-        _start_fork_server(servicer._mp_ctx)
+        if not failed:
+            _start_fork_server(servicer._mp_ctx)
         recorder.start()
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
         logger.info("Stopped serving %s", tenant)
     finally:
         recorder.stop()
+        if not again.is_set():  # else it holds until the next try has ended
+            note(path).unlink(missing_ok=True)
+    return again.is_set()
 
 
 def _start_fork_server(context: object) -> None:
@@ -180,16 +203,24 @@ def _start_fork_server(context: object) -> None:
         ensure_running()
 
 
+def _begin_anew(environment: dict[str, str]) -> None:
+    """As if just started, so that no half-imported module is left; the supervisor sees the same process."""
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "ntro_dagster.tenant.code_server"], environment)  # noqa: S606
+
+
 def main() -> None:
     """Serve what the environment names; exits with the error's status and advice where it cannot."""
     os.umask(0o077)
+    environment = dict(os.environ)
     try:
         for name in (SOCKET, TENANT, PLATFORM_URL):
             if not os.environ.get(name):
                 raise CodeServerEnvironmentError(name=name)
         path = Path(os.environ[SOCKET])
         with exclusive_socket(path):
-            serve(path, os.environ[TENANT], definitions_module(os.environ.get(DEFINITIONS_MODULE)))
+            if serve(path, os.environ[TENANT], definitions_module(os.environ.get(DEFINITIONS_MODULE))):
+                _begin_anew(environment)
     except NtroError as error:
         sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")
         raise SystemExit(error.exit_code) from None

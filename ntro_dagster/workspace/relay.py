@@ -146,10 +146,14 @@ def _inode(path: Path) -> int | None:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A socket for us alone: the umask of this process sees to that."""
-    path.unlink(missing_ok=True)  # a killed predecessor's
+    """A socket for us alone: the umask of this process sees to that. In a tenant's directory for whoever may come in: the two."""
+    path.unlink(missing_ok=True)  # a killed predecessor's; of a link, the link
     bound = socket.socket(socket.AF_UNIX)
-    bound.bind(str(path))
+    before = os.umask(0 if path.parent.lstat().st_uid != os.geteuid() else 0o077)
+    try:
+        bound.bind(str(path))  # never through a link; a mode given afterwards would go through one
+    finally:
+        os.umask(before)
     return bound
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import secrets
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import hostile
@@ -20,6 +22,7 @@ import psycopg
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRun, DagsterRunStatus, RunRequest, materialize
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
@@ -30,11 +33,13 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 from dagster._daemon.types import DaemonHeartbeat
+from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster_graphql.schema import create_schema
 from dagster_shared.error import SerializableErrorInfo
 from hostile import PLANTED, plant
 from psycopg import sql
 
+from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
@@ -252,6 +257,21 @@ def test_a_failure_shows_its_code_and_error_id(instance: DagsterInstance) -> Non
         if entry.dagster_event and entry.dagster_event.is_failure
     }
     assert told["STEP_FAILURE"] == "The step failed. PERIOD_CLOSED (error 8ddb28b2-1111-4222-8333-444455556666)"
+
+
+def test_a_step_that_was_stopped_is_told_so() -> None:
+    """By the class of the exception, which Dagster itself raises in whoever is cancelled; again, where it arrives."""
+    for text in ("", "Acme Capital 4711.25"):
+        error = wall.error(serializable_error_info_from_exc_info(_caught(DagsterExecutionInterruptedError(text))))
+        assert error == wall.error(error) == SerializableErrorInfo("RUN_INTERRUPTED", [], "RUN_INTERRUPTED")
+    assert words.failure("RUN_INTERRUPTED by Acme Capital") == words.UNEXPECTED
+
+
+def _caught(error: BaseException) -> Any:
+    try:
+        raise error
+    except BaseException:
+        return sys.exc_info()
 
 
 def _raise(text: str) -> None:

@@ -17,6 +17,7 @@ from ntro_dagster.platforms.postgres.roles import (
     DatabaseCredentials,
     NameTakenError,
     PostgresUnreachableError,
+    drop_former_logins,
     provision_database,
     provision_workspace,
 )
@@ -245,6 +246,27 @@ def test_a_crash_at_any_statement_leaves_no_gap_and_is_mended(
             assert refused(other.app, dbname=key) == "connect"
             admin.execute(f"DROP DATABASE {key}".encode())
     assert crashes > 15
+
+
+def test_logins_of_an_earlier_release_are_dropped(bare_server: PostgresServer) -> None:
+    admin_dsn = bare_server.admin_dsn()
+    workspace, tenant = provision_workspace(admin_dsn), provision_database(admin_dsn, key="t_a")
+    with psycopg.connect(admin_dsn) as admin, psycopg.connect(workspace) as owner:
+        admin.execute("CREATE ROLE ntro_instance NOLOGIN")
+        for name in ("t_a_instance", "t_b_instance"):
+            admin.execute(f"CREATE ROLE {name} LOGIN IN ROLE ntro_instance".encode())
+        admin.execute("CREATE ROLE dba_instance LOGIN")
+        admin.commit()
+        owner.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO ntro_instance")
+        owner.execute("CREATE TABLE of_all (x int)")
+    assert drop_former_logins(admin_dsn) == ["t_a_instance", "t_b_instance"]
+    assert drop_former_logins(admin_dsn) == []
+    with psycopg.connect(admin_dsn) as admin:
+        assert admin.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE '%_instance' ORDER BY 1").fetchall() == [
+            ("dba_instance",),
+            ("ntro_instance",),
+        ]
+    psycopg.connect(tenant.app).close()
 
 
 def test_many_at_once(postgres_server: PostgresServer) -> None:

@@ -126,6 +126,25 @@ def provision_workspace(admin_dsn: str) -> str:
     return url
 
 
+def drop_former_logins(admin_dsn: str) -> list[str]:
+    """The logins with which an earlier release let tenants' processes into the workspace's database; nothing uses them any more.
+
+    Returns: their names.
+
+    Raises:
+        PostgresUnreachableError, AdminRightsError.
+    """
+    with _administration(admin_dsn) as admin:
+        found = admin.execute(
+            """SELECT login.rolname FROM pg_auth_members m JOIN pg_roles login ON login.oid = m.member
+                 JOIN pg_roles former ON former.oid = m.roleid AND former.rolname = 'ntro_instance'
+                WHERE login.rolcanlogin AND login.rolname LIKE '%\\_instance' ORDER BY 1"""
+        ).fetchall()
+        for (name,) in found:
+            admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(str(name))))
+    return [str(name) for (name,) in found]
+
+
 def _check_key(key: str) -> None:
     if not re.fullmatch(r"(?!pg_|ntro)[a-z][a-z0-9_]{0,39}", key) or key in SHARED_DATABASES:
         raise BadKeyError(key=key)
