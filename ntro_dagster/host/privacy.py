@@ -32,9 +32,6 @@ def tenant_directories(tenant: TenantHome, users: Users | None, before: int | No
     """
     hosts = (tenant.credentials, tenant.output)
     read = (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent)
-        (tenant.credentials, tenant.output),
-        (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent),
-    )
     uid = users.tenants.get(tenant.slug) if users else None
     if users is None or uid is None:
         return dict.fromkeys((*read, *hosts, *tenant.own), Access(before=() if before is None else (before,)))
