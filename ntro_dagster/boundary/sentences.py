@@ -78,11 +78,13 @@ _GROUPS = {
     "ledgers": "Typed rows of the partition, waiting for review where they need attention. "
     "How they stand now: Partitions, entity and month.",
     "review": "People's decisions, applied in the order they were filed; then the steps that are due.",
+    "proposals": "Rows made of reviewed rows of the partition; they wait for review in turn.",
 }
 _CHECKS = {"balances": "Debits equal credits, per currency."}
 _SENSORS = {
     "intake": "New documents: reads their records into the subledger.",
     "review": "Filed decisions, and steps that are due: applies them to the rows.",
+    "proposals": "Reviewed rows: makes others of them, for review in turn.",
     "posting": "Approved rows: posts them to the general ledger.",
     "close": "Months in which nothing is open: draws up the trial balance.",
 }

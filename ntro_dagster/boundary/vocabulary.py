@@ -39,7 +39,7 @@ COUNTS = frozenset(
 )
 """What may be counted for every tenant. A tenant's own statuses come from its survey, as names of code do."""
 
-WORKS = frozenset({"intake", "review", "posting", "close"})
+WORKS = frozenset({"intake", "review", "proposals", "posting", "close"})
 UNEXPECTED = "UNEXPECTED_ERROR"
 """The code of every failure that has none of its own."""
 INTERRUPTED = "RUN_INTERRUPTED"

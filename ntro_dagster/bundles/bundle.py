@@ -101,6 +101,11 @@ class Bundle:
 _LOADED: dict[str, Bundle] = {}
 
 
+def derivation_name(slug: str, subledger: str) -> str:
+    """Names a runbook's way to fill `subledger` from other rows."""
+    return f"{slug.replace('-', '_')}__{subledger}"
+
+
 def bundle_of(module: str) -> Bundle | None:
     """The bundle that a module was imported from; None where it is nobody's."""
     return _LOADED.get(module.partition(".")[0])

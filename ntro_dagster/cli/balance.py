@@ -42,6 +42,7 @@ def trial_balance(
 
     The month's movements, and the balance at its end: debit less credit.
     """
+    from ntro_dagster.gl.net_assets import net_assets  # noqa: PLC0415
     from ntro_dagster.gl.trial_balance import trial_balance as read  # noqa: PLC0415
     from ntro_dagster.host.home import Role  # noqa: PLC0415
 
@@ -59,6 +60,7 @@ def trial_balance(
         _write_csv(balance)
         return
     totals = balance.totals()
+    worth = {each.currency: each for each in net_assets(balance)}
     value = {
         "tenant": tenant,
         "entity": entity,
@@ -69,6 +71,11 @@ def trial_balance(
                 "currency": currency,
                 "debit": debit,
                 "credit": credit,
+                "net_assets": {
+                    "assets": worth[currency].assets,
+                    "liabilities": worth[currency].liabilities,
+                    "value": worth[currency].value,
+                },
                 "lines": [
                     {
                         "account": x.account_code,
@@ -92,6 +99,8 @@ def trial_balance(
             line("nothing is posted up to this month")
         for currency, (debit, credit) in totals.items():
             _show([x for x in balance.lines if x.currency == currency], currency, debit, credit)
+            owned, owed = (figure(amount) for amount in (worth[currency].assets, worth[currency].liabilities))
+            line(f"Net assets {figure(worth[currency].value)} {currency}: {owned} owned less {owed} owed")
         if not balance.balanced:
             line("debits and credits differ", style="bold red")
 

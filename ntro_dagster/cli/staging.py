@@ -109,7 +109,7 @@ _CODES = f"""
 
 _HOMELESS = """
     SELECT document_id::text AS document, findings -> 0 ->> 'code' AS code, count(*) AS rows FROM ingest.submitted_records
-     WHERE document_id = ANY(%(documents)s::uuid[]) AND entity_id IS NULL GROUP BY 1, 2"""
+     WHERE document_id = ANY(%(documents)s::uuid[]) AND (entity_id IS NULL OR period IS NULL) GROUP BY 1, 2"""
 
 _STAGED = """
     SELECT document_id::text AS document FROM ingest.intake WHERE document_id = ANY(%(documents)s::uuid[])

@@ -104,7 +104,7 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
 
 
 async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, entity_id: UUID, period: str) -> bool:
-    """Whether a row of the partition is in a status that leads on: it waits for a person, for its posting, for the bank."""
+    """Whether a row of the partition leads on: it waits for a person, its posting, the bank; or is still to be made."""
     for name in subledgers:
         found = await database.fetch(
             sql.SQL(
@@ -116,4 +116,5 @@ async def _open_rows(database: TenantDatabase, subledgers: Sequence[str], *, ent
         )
         if found:
             return True
-    return False
+    found = await database.fetch("SELECT system.derivation_outstanding(%s, %s) AS outstanding", [entity_id, period])
+    return bool(found[0]["outstanding"])

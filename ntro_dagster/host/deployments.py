@@ -25,6 +25,7 @@ from ntro_dagster.host.home import Role, TenantHome, private_directory, write_pr
 from ntro_dagster.host.installation import Installation, credential, listens
 from ntro_dagster.host.scheduled import scheduled
 from ntro_dagster.host.surveys import Answer, ask, keep_survey
+from ntro_dagster.tenant.declarations import Declarations
 from ntro_dagster.tenant.deployment import Change, carry_out
 from ntro_dagster.workspace.deployments import Act, Deployment, Deployments, State, Version
 from ntro_dagster.workspace.workflows import Workflows
@@ -188,6 +189,7 @@ class Runbooks:
                     [kind for kind in answer.types if kind.owner_runbook == slug],
                     [kind for kind in answer.pinned if kind.owner_runbook == slug],
                     answer.reads.get(slug, {}),
+                    answer.declared.get(slug, Declarations()),
                 ),
             )
         except BaseException as error:

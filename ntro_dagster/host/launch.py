@@ -86,8 +86,10 @@ def main(arguments: list[str]) -> None:
 
     # a shell that runs jobs in the background hands down ignored interrupts, which would make us unstoppable
     # (and Python itself ignores SIGPIPE)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
+    # the relay is told by it to look again, which must not end one that is still starting
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.umask(0o077)
     if options.user:

@@ -28,6 +28,7 @@ from ntro_dagster.host.launch import read_environment
 from ntro_dagster.host.users import identity
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
+from ntro_dagster.tenant.declarations import Declarations
 
 GIVEN = ("NTRO_TENANT", "NTRO_DEFINITIONS_MODULE", "PYTHONPATH", "PATH", "LANG", "LC_ALL")
 """All that the code can know when it is asked, beside which runbooks it consists of."""
@@ -53,12 +54,14 @@ class Answer:
         survey: what the workspace may know.
         types: the active runbooks' row types; `pinned`: those of other versions that entities are bound to.
         reads: by runbook and table, the sources of the documents it is filled from.
+        declared: by runbook, how its sources are read, and which rows it makes of others.
     """
 
     survey: Survey
     types: tuple[TypeDescription, ...]
     pinned: tuple[TypeDescription, ...]
     reads: Mapping[str, Mapping[str, Sequence[str]]]
+    declared: Mapping[str, Declarations]
 
 
 def survey_tenants(home: Home, tenants: Collection[str]) -> None:
@@ -119,9 +122,10 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
             made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
             types, pinned = (tuple(map(TypeDescription.from_json, said[name])) for name in ("types", "pinned"))
+            declared = {slug: Declarations.from_json(known) for slug, known in said["declared"].items()}
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SurveyFailedError(tenant=tenant.slug, log=log) from None
-    return Answer(made, types, pinned, said["reads"])
+    return Answer(made, types, pinned, said["reads"], declared)
 
 
 def _show(home: Home, active: ActiveSet, where: Path) -> Path:

@@ -31,6 +31,8 @@ class FindingCode(StrEnum):
     VENDOR_UNREADABLE = "VENDOR_UNREADABLE"
     VENDOR_WITHHELD = "VENDOR_WITHHELD"
     ENTITY_MISSING = "ENTITY_MISSING"
+    PERIOD_MISSING = "PERIOD_MISSING"
+    PERIOD_OUT_OF_RANGE = "PERIOD_OUT_OF_RANGE"
     COLUMN_AMBIGUOUS = "COLUMN_AMBIGUOUS"
     COLUMNS_SWAPPED = "COLUMNS_SWAPPED"
     TEXT_DOUBTFUL = "TEXT_DOUBTFUL"
@@ -59,6 +61,8 @@ MESSAGES: Mapping[FindingCode, str] = MappingProxyType(
         FindingCode.VENDOR_UNREADABLE: "the supplier is not a name: no letters, or damaged ones",
         FindingCode.VENDOR_WITHHELD: "the publisher withheld the supplier's name",
         FindingCode.ENTITY_MISSING: "no spending body is named",
+        FindingCode.PERIOD_MISSING: "no month is named where the row's month stands",
+        FindingCode.PERIOD_OUT_OF_RANGE: "the row's month is not open for work",
         FindingCode.COLUMN_AMBIGUOUS: "two columns of the same name disagree",
         FindingCode.COLUMNS_SWAPPED: "the date stands in another column: values were swapped",
         FindingCode.TEXT_DOUBTFUL: "the letters of this document are of unknown encoding, and the row holds some outside ASCII",

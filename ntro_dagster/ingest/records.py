@@ -42,44 +42,50 @@ async def documents_to_stage(database: TenantDatabase, subledger: str, *, entity
 
 
 async def submitted_records(
-    database: TenantDatabase, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID]
+    database: TenantDatabase, *, entity_id: uuid.UUID, period: str, documents: Sequence[uuid.UUID]
 ) -> AsyncIterator[SubmittedRecord]:
-    """The entity's records of these documents, in document and line order, streamed."""
+    """The partition's records of these documents, in document and line order, streamed."""
     stored = await database.fetch("SELECT id, layout FROM ingest.submitted_documents WHERE id = ANY(%s)", [list(documents)])
     layouts = {row["id"]: Layout.from_dict(row["layout"]) for row in stored}
     async for batch in database.stream(
         "SELECT id, document_id, line, raw FROM ingest.submitted_records "
-        "WHERE entity_id = %s AND document_id = ANY(%s) ORDER BY document_id, line",
-        [entity_id, list(documents)],
+        "WHERE entity_id = %s AND period = %s AND document_id = ANY(%s) ORDER BY document_id, line",
+        [entity_id, period, list(documents)],
     ):
         for row in batch:
             yield SubmittedRecord(**row, layout=layouts[row["document_id"]])
 
 
 async def records_without_row(
-    database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID]
+    database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, period: str, documents: Sequence[uuid.UUID]
 ) -> int:
-    """How many of the entity's records in these documents no row of the subledger came from."""
+    """How many of the partition's records in these documents no row of the subledger came from."""
     found = await database.fetch_one(
         sql.SQL(
             "SELECT count(*) AS records FROM ingest.submitted_records r "
-            "WHERE r.entity_id = %(entity)s AND r.document_id = ANY(%(documents)s) AND NOT EXISTS ("
+            "WHERE r.entity_id = %(entity)s AND r.period = %(period)s AND r.document_id = ANY(%(documents)s) AND NOT EXISTS ("
             "SELECT FROM {} t WHERE t.entity_id = r.entity_id AND t.period = r.period "
             "AND t.source_ref = 'doc:' || r.document_id || '#L' || r.line)"
         ).format(sql.Identifier("ledgers", subledger)),
-        {"entity": entity_id, "documents": list(documents)},
+        {"entity": entity_id, "period": period, "documents": list(documents)},
     )
     return int(found["records"]) if found else 0
 
 
 async def mark_staged(
-    database: TenantDatabase, subledger: str, *, entity_id: uuid.UUID, documents: Sequence[uuid.UUID], run_id: uuid.UUID
+    database: TenantDatabase,
+    subledger: str,
+    *,
+    entity_id: uuid.UUID,
+    period: str,
+    documents: Sequence[uuid.UUID],
+    run_id: uuid.UUID,
 ) -> None:
     """Part of the staging transaction: either rows and note are there, or neither."""
     await database.execute(
         "UPDATE ingest.intake SET staged_at = now(), run_id = %s "
-        "WHERE subledger = %s AND entity_id = %s AND document_id = ANY(%s) AND staged_at IS NULL",
-        [run_id, subledger, entity_id, list(documents)],
+        "WHERE subledger = %s AND entity_id = %s AND period = %s AND document_id = ANY(%s) AND staged_at IS NULL",
+        [run_id, subledger, entity_id, period, list(documents)],
     )
 
 

@@ -14,12 +14,14 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.boundary.periods import open_period
+from ntro_dagster.boundary.periods import PeriodOutOfRangeError, open_period
 from ntro_dagster.errors import UsageError
 from ntro_dagster.ingest.finding import Finding, FindingCode
 from ntro_dagster.ingest.outcome import IngestOutcome, IngestStatus
-from ntro_dagster.ingest.returns import ReturnRecord, SpendReturn, open_return
+from ntro_dagster.ingest.returns import Layout, ReturnRecord, open_return
+from ntro_dagster.ingest.sources import Reader, Source
 from ntro_dagster.ingest.store import DocumentStore, Incoming
+from ntro_dagster.ingest.tables import open_table
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, identifiers
 
 DOCUMENT_NAMESPACE = uuid.UUID("5d0c3b62-0a2b-5c93-9e2b-6b6a3f6f2d31")
@@ -63,6 +65,13 @@ class DocumentNamesOthersError(UsageError):
     mend = "leave out --entity: each row then goes to the entity that it names"
 
 
+class DocumentNamesOtherMonthsError(UsageError):
+    code = "DOCUMENT_NAMES_OTHER_MONTHS"
+    summary = "the document's rows name other months than the one given"
+    detail = "{name} is given for {period}, but rows of it name {others}"
+    mend = "leave out --period: each row then goes to the month that it names"
+
+
 class EntityMissingError(UsageError):
     code = "ENTITY_MISSING"
     summary = "nothing says which entity the document belongs to"
@@ -75,6 +84,20 @@ class SourceUnknownError(UsageError):
     summary = "no runbook reads documents of this source"
     detail = "no runbook reads documents of source {source!r}; these are read: {known}"
     mend = "name one of them with --source, or deploy a runbook that reads it"
+
+
+class Document(Protocol):
+    """What a reader makes of a file: spending returns and plain tables alike."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def record_count(self) -> int: ...
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+    def records(self) -> Iterator[ReturnRecord]: ...
 
 
 class KnownEntity(Protocol):
@@ -117,17 +140,20 @@ async def submit(
 
     Args:
         entity: the entity that all its rows belong to, whatever unknown names they bear; None: each row names its own.
-        period: the month it is filed for; None: from the path.
+        period: the month that all its rows are filed for; None: each row names its own where the source says how, else
+            from the path.
         resolve: finds the entities that rows name.
 
     Raises: `DocumentRefusedError` and its kinds, `PeriodMissingError`, `PeriodInvalidError`, `PeriodOutOfRangeError`,
         `DocumentFiledElsewhereError`, `EntitiesUnknownError`, `EntityMissingError`, `EntityClosedError`,
-        `DocumentNamesOthersError`, `SourceUnknownError`, `FileUnreadableError`, `StoreFullError`. Nothing is kept then.
+        `DocumentNamesOthersError`, `DocumentNamesOtherMonthsError`, `SourceUnknownError`, `FileUnreadableError`,
+        `StoreFullError`. Nothing is kept then.
     """
-    named = period or period_of(path)
-    if named is None:
+    how = await _declared(database, source)
+    named = period or (None if how.period else period_of(path))
+    if named is None and not how.period:
         raise PeriodMissingError(name=path.name)
-    period = open_period(named)
+    period = open_period(named) if named else None
     with store.receive(path) as incoming:
         known = await _known(database, incoming)
         if known is not None:
@@ -135,7 +161,8 @@ async def submit(
             store.keep(incoming)  # mends a stored file that is damaged
             return outcome
         readers = await _readers(database, source)
-        document = open_return(incoming.path, name=path.name)
+        document = _open(incoming.path, path.name, how)
+        _check_months(document, period)
         owners = await _owners(document, entity, resolve)
         submission = _Submission(incoming, document, entity, owners, period, source, readers, submitted_by)
         try:
@@ -149,6 +176,23 @@ async def submit(
                 raise
             return _duplicate(known, path.name, period, entity)
         return outcome
+
+
+async def _declared(database: TenantDatabase, source: str) -> Source:
+    found = await database.fetch_one("SELECT declared FROM ingest.sources WHERE source = %s", [source])
+    return Source.of(source, found["declared"]) if found else Source()
+
+
+def _open(content: Path, name: str, how: Source) -> Document:
+    return open_table(content, name=name, source=how) if how.reader is Reader.TABLE else open_return(content, name=name)
+
+
+def _check_months(document: Document, period: str | None) -> None:
+    if period is None:
+        return
+    others = sorted({record.period for record in document.records() if record.period} - {period})
+    if others:
+        raise DocumentNamesOtherMonthsError(name=document.name, period=period, others=", ".join(others))
 
 
 async def _known(database: TenantDatabase, incoming: Incoming) -> dict[str, Any] | None:
@@ -169,11 +213,11 @@ async def _readers(database: TenantDatabase, source: str) -> list[str]:
     return readers
 
 
-def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEntity | None) -> IngestOutcome:
+def _duplicate(known: Mapping[str, Any], name: str, period: str | None, entity: KnownEntity | None) -> IngestOutcome:
     of_one_entity = known["entities"] in ([None], [entity.slug]) if entity else True
     if known["period"] != period or not of_one_entity:
-        filed_for = f"{known['period']}, {', '.join(slug or 'no entity' for slug in known['entities'])}"
-        asked_for = f"{period}, {entity.slug}" if entity else period
+        filed_for = f"{known['period'] or 'its own months'}, {', '.join(slug or 'no entity' for slug in known['entities'])}"
+        asked_for = ", ".join([period or "its own months", *([entity.slug] if entity else [])])
         raise DocumentFiledElsewhereError(name=name, filed_as=known["name"], filed_for=filed_for, asked_for=asked_for)
     return IngestOutcome(
         name=name,
@@ -185,7 +229,7 @@ def _duplicate(known: Mapping[str, Any], name: str, period: str, entity: KnownEn
     )
 
 
-async def _owners(document: SpendReturn, entity: KnownEntity | None, resolve: Resolve) -> Mapping[str, KnownEntity]:
+async def _owners(document: Document, entity: KnownEntity | None, resolve: Resolve) -> Mapping[str, KnownEntity]:
     names = {record.entity for record in document.records() if record.entity}
     if entity is not None:
         _check_open([entity])
@@ -214,10 +258,10 @@ class _Submission:
     """A document that passed, on its way into the database."""
 
     incoming: Incoming
-    document: SpendReturn
+    document: Document
     entity: KnownEntity | None
     owners: Mapping[str, KnownEntity]
-    period: str
+    period: str | None
     source: str
     readers: Sequence[str]
     submitted_by: str
@@ -229,22 +273,34 @@ class _Submission:
     def owner(self, record: ReturnRecord) -> KnownEntity | None:
         return self.entity or self.owners.get(record.entity or "")
 
+    def month(self, record: ReturnRecord) -> tuple[str | None, FindingCode | None]:
+        """Of a record that names a month without a partition, no month: it is kept with the finding."""
+        if self.period:
+            return self.period, None
+        if record.period is None:
+            return None, FindingCode.PERIOD_MISSING
+        try:
+            return open_period(record.period), None
+        except PeriodOutOfRangeError:
+            return None, FindingCode.PERIOD_OUT_OF_RANGE
+
     async def write(self, database: TenantDatabase) -> IngestOutcome:
         await self._write_document(database)
-        rows_of: Counter[KnownEntity | None] = Counter()
+        rows_of: Counter[tuple[KnownEntity, str] | None] = Counter()
         await database.copy_in(
             sql.Identifier("ingest", "submitted_records"),
             ("id", "document_id", "line", "entity_id", "period", "raw", "findings"),
             self._records(rows_of),
         )
         homeless = rows_of.pop(None, 0)
+        filed = {partition: rows for partition, rows in rows_of.items() if partition}
+        months = {period for _, period in filed}
         await database.copy_in(
             sql.Identifier("ingest", "intake"),
             ("document_id", "entity_id", "subledger", "period", "records"),
             (
-                [self.id, entity.id, subledger, self.period, rows]
-                for entity, rows in rows_of.items()
-                if entity
+                [self.id, entity.id, subledger, period, rows]
+                for (entity, period), rows in filed.items()
                 for subledger in self.readers
             ),
         )
@@ -253,11 +309,11 @@ class _Submission:
             name=self.document.name,
             status=IngestStatus.ACCEPTED if found else IngestStatus.EMPTY,
             message="filed" if found else "the document holds no data rows",
-            period=self.period,
+            period=self.period or (months.pop() if len(months) == 1 else None),
             document_id=str(self.id),
             parsed_rows=found,
             rejected_rows=homeless or None,
-            entities=tuple(sorted(entity.slug for entity in rows_of if entity)),
+            entities=tuple(sorted({entity.slug for entity, _ in filed})),
         )
 
     async def _write_document(self, database: TenantDatabase) -> None:
@@ -280,18 +336,19 @@ class _Submission:
             values,
         )
 
-    def _records(self, rows_of: Counter[KnownEntity | None]) -> Iterator[list[Any]]:
-        """Counts the rows of each entity as they pass by; None: rows that name no entity, which keep that as a finding."""
-        missing = Jsonb([Finding.of(FindingCode.ENTITY_MISSING).as_dict()])
+    def _records(self, rows_of: Counter[tuple[KnownEntity, str] | None]) -> Iterator[list[Any]]:
+        """Counts the rows of each partition as they pass by; None: rows without entity or month, which keep that as findings."""
         for record in self.document.records():
             owner = self.owner(record)
-            rows_of[owner] += 1
+            period, doubt = self.month(record)
+            codes = [code for code in (None if owner else FindingCode.ENTITY_MISSING, doubt) if code]
+            rows_of[(owner, period) if owner and period else None] += 1
             yield [
                 uuid.uuid5(self.id, str(record.line)),
                 self.id,
                 record.line,
                 owner.id if owner else None,
-                self.period,
+                period,
                 Jsonb(record.raw),
-                None if owner else missing,
+                Jsonb([Finding.of(code).as_dict() for code in codes]) if codes else None,
             ]

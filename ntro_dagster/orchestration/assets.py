@@ -58,10 +58,17 @@ class AssetMissingError(NtroError):
 
 @dataclass(frozen=True, slots=True)
 class SubledgerAsset:
-    """An author's function, and the subledger it fills: `name` as the author calls it."""
+    """An author's function, and the subledger it fills: `name` as the author calls it.
+
+    Attributes:
+        rows: the subledgers of whose rows it makes its own; none: it reads documents.
+        earlier: whether it looks at the rows of the entity's earlier months too.
+    """
 
     name: str
     author: Author
+    rows: tuple[str, ...] = ()
+    earlier: bool = False
 
     @property
     def bundle(self) -> Bundle | None:
@@ -106,23 +113,28 @@ def trial_balance_key() -> AssetKey:
     return ledger_key("trial_balance")
 
 
-async def _counts(handle: SubledgerHandle, period: str) -> dict[str, int]:
+async def counts_of(handle: SubledgerHandle, period: str) -> dict[str, int]:
     """Rows of every status, 0 included: Dagster shows the latest value of each, so one left out would seem to stay."""
     return dict.fromkeys(handle.kind.lifecycle.statuses, 0) | await handle.counts(period=period)
 
 
-async def _show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
+async def show(context: AssetExecutionContext, run: RunbookContext, handle: SubledgerHandle) -> dict[str, int]:
     """Let the subledger's own page tell how its rows stand now, not how they stood when they were staged."""
-    counts = await _counts(handle, run.period)
+    counts = await counts_of(handle, run.period)
     context.log_event(AssetObservation(ledger_key(handle.kind.table), partition=context.partition_key, metadata=counts))
     return counts
 
 
-def subledger_asset(name: str) -> Callable[[Author], SubledgerAsset]:
-    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them."""
+def subledger_asset(name: str, *, rows: Sequence[str] = (), earlier: bool = False) -> Callable[[Author], SubledgerAsset]:
+    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them.
+
+    Args:
+        rows: subledgers of whose reviewed rows the payloads are made (`run.rows`), instead of records of documents.
+        earlier: whether rows of the entity's earlier months are looked at too.
+    """
 
     def wrap(author: Author) -> SubledgerAsset:
-        return SubledgerAsset(name, author)
+        return SubledgerAsset(name, author, tuple(rows), earlier)
 
     return wrap
 
@@ -154,10 +166,11 @@ def records_asset() -> AssetsDefinition:
     return submitted_records
 
 
-def ledger_spec(name: str) -> AssetSpec:
-    """A subledger that no runbook at hand fills."""
+def ledger_spec(name: str, proposals: Sequence[AssetKey] = ()) -> AssetSpec:
+    """A subledger that no runbook at hand fills from documents. `proposals`: what is made of other rows and put there."""
     return AssetSpec(
         ledger_key(name),
+        deps=proposals,
         group_name="subledgers",
         kinds={"postgres"},
         partitions_def=partitions_of(bound_tenant()),
@@ -182,7 +195,7 @@ def staging_asset(ledger: SubledgerAsset) -> AssetsDefinition:
     return rows
 
 
-def _pinned(ledger: SubledgerAsset, bundle: Bundle | None) -> SubledgerAsset:
+def in_version(ledger: SubledgerAsset, bundle: Bundle | None) -> SubledgerAsset:
     """The same asset in the version that the entity is bound to. Raises `AssetMissingError`."""
     if bundle is None or ledger.bundle == bundle:
         return ledger
@@ -194,20 +207,21 @@ def _pinned(ledger: SubledgerAsset, bundle: Bundle | None) -> SubledgerAsset:
 
 async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResult[None]:
     """Stage the partition's records through the author's function, in one transaction with the note that it was done."""
-    ledger = _pinned(ledger, run.bundle)
+    ledger = in_version(ledger, run.bundle)
     running.set(ledger.bundle)
     run = replace(run, subledger=ledger.table)
     handle = run.handle(ledger.kind)
     documents = await run.documents()
     async with run.database.transaction(Actor.run(run.run_id)):
         staged = await handle.stage(ledger.author(run), period=run.period)
-        lost = await records_without_row(run.database, ledger.table, entity_id=run.entity.id, documents=documents)
+        partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}
+        lost = await records_without_row(run.database, ledger.table, documents=documents, **partition)
         if lost:
             raise RecordsLostError(records=lost)
-        await mark_staged(run.database, ledger.table, entity_id=run.entity.id, documents=documents, run_id=run.run_id)
+        await mark_staged(run.database, ledger.table, documents=documents, run_id=run.run_id, **partition)
     return MaterializeResult(
         metadata={
-            **await _counts(handle, run.period),
+            **await counts_of(handle, run.period),
             "inserted": staged.inserted,
             "updated": staged.updated,
             "untouched": staged.untouched,
@@ -231,7 +245,7 @@ def decisions_asset(kind: SubledgerType, rules: Sequence[DueRule] = ()) -> Asset
             applied = await apply_signals(handle, period=run.period)
             if any(each.kind.table == kind.table for each in rules):
                 await take_due_steps(handle, rules, period=run.period, day=as_of(context.instance, context.run_id))
-            counts = await _show(context, run, handle)
+            counts = await show(context, run, handle)
             return MaterializeResult(
                 metadata={
                     "signals": applied.signals,
@@ -260,10 +274,12 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
         async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
             for kind in kinds:
+                if kind.lifecycle.posted is None:
+                    continue
                 handle = run.handle(kind)
                 rows = (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
                 if rows:
-                    await _show(context, run, handle)
+                    await show(context, run, handle)
                 posted += rows
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",

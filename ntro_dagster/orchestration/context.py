@@ -22,6 +22,7 @@ from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.handle import open as open_subledger
 from ntro_dagster.subledger.registry import SubledgerType
+from ntro_dagster.subledger.row import Row
 
 T = TypeVar("T")
 
@@ -41,8 +42,9 @@ class RunbookContext:
         tenant: slug.
         period: `YYYY-MM`.
         run_id: the Dagster run's id, written on every row that the run touches.
-        subledger: the one that this step fills; None where it fills none.
+        subledger: the one that this step fills from documents; None where it fills none.
         bundle: the runbook's, in the version that this entity runs; None in a run of the platform's own job.
+        derived_from: types of whose rows this step makes others; `earlier`: those of the entity's earlier months too.
     """
 
     salt_variable: ClassVar[str] = "NTRO_SALT"
@@ -55,6 +57,8 @@ class RunbookContext:
     reader: TenantDatabase
     subledger: str | None = None
     bundle: Bundle | None = None
+    derived_from: tuple[SubledgerType, ...] = ()
+    earlier: bool = False
     _documents: dict[str, tuple[UUID, ...]] = field(default_factory=dict)
 
     @property
@@ -87,8 +91,38 @@ class RunbookContext:
     async def records(self) -> AsyncIterator[SubmittedRecord]:
         """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""
         documents = await self.documents()
-        async for record in submitted_records(self.reader, entity_id=self.entity.id, documents=documents):
+        async for record in submitted_records(self.reader, entity_id=self.entity.id, period=self.period, documents=documents):
             yield record
+
+    async def rows(self, subledger: str) -> AsyncIterator[Row]:
+        """The rows of an input that people let through: approved, and neither rejected nor left out; those of earlier months
+        too where the step looks at them. Each names its month in `period`.
+
+        Raises: `RowsNotDeclaredError`.
+        """
+        kind = next((kind for kind in self.derived_from if kind.name == subledger), None)
+        if kind is None:
+            raise RowsNotDeclaredError(subledger=subledger)
+        handle = SubledgerHandle(kind, entity_id=self.entity.id, task_id=self.run_id, database=self.reader)
+        periods = await self._periods(kind) if self.earlier else [self.period]
+        async for row in handle.stream(period=periods, status=kind.lifecycle.let_through):
+            yield row
+
+    async def _periods(self, kind: SubledgerType) -> list[str]:
+        found = await self.reader.fetch(
+            "SELECT period FROM system.partition_activity WHERE subledger = %s AND entity_id = %s AND period <= %s ORDER BY 1",
+            [kind.table, self.entity.id, self.period],
+        )
+        return [row["period"] for row in found]
+
+
+class RowsNotDeclaredError(NtroError):
+    """Values: `subledger`."""
+
+    code = "ROWS_NOT_DECLARED"
+    summary = "a step asks for rows that it did not say it is made of"
+    detail = "rows of {subledger} are not among those that the step is made of"
+    mend = "name the subledger in `@subledger_asset(…, rows=…)` and in runbook.md: what it is made of decides when it runs again"
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+from dagster import AssetKey, AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.bundles import RunbookInvalidError, platform_bundle
@@ -33,7 +35,10 @@ def tenant_definitions(active: ActiveSet) -> Definitions:
     filled = {ledger.table for runbook in runbooks for ledger in runbook.ledgers}
     rules = [rule for runbook in runbooks for rule in runbook.rules]
     kinds = subledger_types(platform_bundle(), *bundles)
-    common = month_end_definitions(kinds, filled, active.code, rules)
+    proposals: dict[str, list[AssetKey]] = defaultdict(list)
+    for derivation in (each for runbook in runbooks for each in runbook.derivations):
+        proposals[derivation.ledger.table].append(derivation.key)
+    common = month_end_definitions(kinds, filled, active.code, rules, proposals)
     return Definitions.merge(
         common, *(runbook_definitions(runbook, times_of(active.schedules, runbook.head.slug)) for runbook in runbooks)
     )
@@ -50,10 +55,18 @@ def _check_each_has_one_author(runbooks: Sequence[Runbook]) -> None:
 
 
 def month_end_definitions(
-    kinds: Sequence[SubledgerType], filled: set[str], code: str, rules: Sequence[DueRule] = ()
+    kinds: Sequence[SubledgerType],
+    filled: set[str],
+    code: str,
+    rules: Sequence[DueRule] = (),
+    proposals: Mapping[str, Sequence[AssetKey]] = MappingProxyType({}),
 ) -> Definitions:
-    """Args: `filled`: tables whose asset a runbook brings; `code`: names the set of versions that is active; `rules`: steps that
-    time takes, of all runbooks.
+    """
+    Args:
+        filled: tables whose asset a runbook brings.
+        code: names the set of versions that is active.
+        rules: steps that time takes, of all runbooks.
+        proposals: for a table, the assets that put rows made of others there.
     """
     names = [kind.table for kind in kinds]
     job = define_asset_job(
@@ -69,7 +82,7 @@ def month_end_definitions(
         assets=[
             assets.documents_spec(),
             assets.records_asset(),
-            *(assets.ledger_spec(name) for name in names if name not in filled),
+            *(assets.ledger_spec(name, proposals.get(name, ())) for name in names if name not in filled),
             *(assets.decisions_asset(kind, rules) for kind in kinds),
             assets.journals_asset(kinds),
             assets.trial_balance_asset(),

@@ -10,11 +10,13 @@ from dagster import AssetSelection, Definitions, define_asset_job, in_process_ex
 
 from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.boundary.schedules import Schedule
-from ntro_dagster.bundles import Bundle, Frontmatter, RunbookInvalidError, frontmatter
+from ntro_dagster.bundles import Bundle, Derived, Frontmatter, RunbookInvalidError, derivation_name, frontmatter
+from ntro_dagster.ingest.sources import Source
 from ntro_dagster.orchestration import assets
+from ntro_dagster.orchestration.derived import Derivation, derived_asset
 from ntro_dagster.orchestration.due import DueRule, rules_of
 from ntro_dagster.orchestration.schedules import runbook_schedules
-from ntro_dagster.orchestration.sensors import sensor
+from ntro_dagster.orchestration.sensors import proposals_sensor, sensor
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
 
@@ -30,24 +32,31 @@ class Runbook:
     ledgers: Sequence[assets.SubledgerAsset]
     version: str | None = None
     rules: Sequence[DueRule] = ()
+    derivations: Sequence[Derivation] = ()
 
 
 def read_runbook(bundle: Bundle) -> Runbook:
-    """Raises `RunbookInvalidError`."""
+    """Raises `RunbookInvalidError`, `SourceInvalidError`."""
     head = frontmatter(bundle)
     module = bundle.load("assets")
-    ledgers = ledgers_of(module) if module else []
+    authored = ledgers_of(module) if module else []
+    ledgers = [each for each in authored if not each.rows]
+    made_of = {each.name: Derived(each.rows, each.earlier) for each in authored if each.rows}
     names = {ledger.name for ledger in ledgers}
     complaints = {
-        "assets.py has no @subledger_asset": not ledgers,
+        "assets.py has no @subledger_asset": not authored,
         f"its slug is one of the platform's own: {', '.join(sorted(RESERVED))}": head.slug in RESERVED,
         f"runbook.md says what is read for {', '.join(sorted(head.reads.keys() - names))}, "
         "but assets.py fills no such subledger": not head.reads.keys() <= names,
+        "what runbook.md says under `derives` and what assets.py says in `rows` and `earlier` differ": head.derives != made_of,
     }
     for why, holds in complaints.items():
         if holds:
             raise RunbookInvalidError(slug=bundle.slug, why=why)
-    return Runbook(head, ledgers, bundle.version, rules_of(module, bundle) if module else ())
+    for source, declared in head.sources.items():
+        Source.of(source, declared)
+    derivations = [Derivation(each, derivation_name(head.slug, each.name)) for each in authored if each.rows]
+    return Runbook(head, ledgers, bundle.version, rules_of(module, bundle) if module else (), derivations)
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
@@ -64,17 +73,26 @@ def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Def
     names = [ledger.table for ledger in ledgers]
     staging = [assets.records_key(), *(ledger.key for ledger in ledgers)]
     review = [assets.decisions_key(name) for name in names]
+    derived = [derivation.key for derivation in runbook.derivations]
+    proposed = {derivation.ledger.table for derivation in runbook.derivations} - set(names)
+    review += [assets.decisions_key(table) for table in sorted(proposed)]
     job = define_asset_job(
         head.slug.replace("-", "_"),
-        selection=AssetSelection.assets(*staging, *review, assets.journals_key(), assets.trial_balance_key()),
+        selection=AssetSelection.assets(*staging, *review, *derived, assets.journals_key(), assets.trial_balance_key()),
         executor_def=in_process_executor,
         tags={TENANT_TAG: bound_tenant()} | ({VERSION_TAG: runbook.version} if runbook.version else {}),
         description=head.name,
     )
     return Definitions(
-        assets=[assets.staging_asset(ledger) for ledger in ledgers],
+        assets=[
+            *(assets.staging_asset(ledger) for ledger in ledgers),
+            *(derived_asset(derivation) for derivation in runbook.derivations),
+        ],
         jobs=[job],
-        sensors=[sensor(job, Work.INTAKE, [ledger.kind for ledger in ledgers])],
+        sensors=[
+            *([sensor(job, Work.INTAKE, [ledger.kind for ledger in ledgers])] if ledgers else []),
+            *([proposals_sensor(job, runbook.derivations)] if runbook.derivations else []),
+        ],
         schedules=runbook_schedules(job, runbook=head.slug, times=times, selection=staging),
         executor=in_process_executor,
     )

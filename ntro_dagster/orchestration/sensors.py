@@ -1,4 +1,4 @@
-"""The four kinds of sensors: new documents, decisions, approved rows, finished months each start a run.
+"""The five kinds of sensors: new documents, decisions, reviewed rows, approved rows, finished months each start a run.
 
 Sensors keep no cursor. What to do is read from the tenant's database, what is being done from Dagster, so a run that died is
 simply started again: its partition still has work and no run. The run key carries a generation (how many runs this kind of
@@ -8,9 +8,11 @@ work on the partition has had), because Dagster honours a run key once, for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
+from typing import Any
 
 from dagster import (
     AssetKey,
@@ -29,11 +31,13 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
 from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
+from ntro_dagster.orchestration.derived import Derivation, derivations_waiting, proposals_key
 from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.registry import SubledgerType
 
 RUNS_PER_TICK = 50
@@ -50,14 +54,30 @@ _LOOK_BACK = 12
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
+Ask = Callable[[TenantDatabase], Coroutine[Any, Any, list[Waiting]]]
+
+
 def sensor(job: Job, work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule] = ()) -> SensorDefinition:
     """Starts a run for each partition in which `work` waits, over the assets that do it. Args: `rules`: of review."""
+    subledgers = {kind.table: kind.lifecycle for kind in kinds}
 
+    async def ask(database: TenantDatabase) -> list[Waiting]:
+        return await waiting(database, work, subledgers, due=[each.question for each in rules], day=datetime.now(UTC).date())
+
+    return _sensor(job, work, ask)
+
+
+def proposals_sensor(job: Job, derivations: Sequence[Derivation]) -> SensorDefinition:
+    """Starts a run for each partition in which rows can be made of reviewed ones anew."""
+    return _sensor(job, Work.PROPOSALS, partial(derivations_waiting, derivations=derivations))
+
+
+def _sensor(job: Job, work: Work, ask: Ask) -> SensorDefinition:
     name = f"{job.name}_{work}"
 
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall(Place(step=name)):
-            found = asyncio.run(_ask(work, kinds, rules))
+            found = asyncio.run(_ask(ask))
             requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
         if requests:
             yield from requests
@@ -77,6 +97,7 @@ def sensor(job: Job, work: Work, kinds: Sequence[SubledgerType], rules: Sequence
 _ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
     Work.INTAKE: lambda subledgers: [records_key(), *map(ledger_key, subledgers)],
     Work.REVIEW: lambda subledgers: [*map(decisions_key, subledgers)],
+    Work.PROPOSALS: lambda derivations: [*map(proposals_key, derivations)],
     Work.POSTING: lambda _: [journals_key()],
     Work.CLOSE: lambda _: [trial_balance_key()],
 }
@@ -84,15 +105,15 @@ _ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
 _WHY = {
     Work.INTAKE: "New documents: reads their records into the subledger.",
     Work.REVIEW: "Filed decisions, and steps that are due: applies them to the rows.",
+    Work.PROPOSALS: "Reviewed rows: makes others of them, for review in turn.",
     Work.POSTING: "Approved rows: posts them to the general ledger.",
     Work.CLOSE: "Months in which nothing is open: draws up the trial balance.",
 }
 
 
-async def _ask(work: Work, kinds: Sequence[SubledgerType], rules: Sequence[DueRule]) -> list[Waiting]:
-    subledgers = {kind.table: kind.lifecycle for kind in kinds}
+async def _ask(ask: Ask) -> list[Waiting]:
     async with database_from_environment() as database:
-        return await waiting(database, work, subledgers, due=[each.question for each in rules], day=datetime.now(UTC).date())
+        return await ask(database)
 
 
 def _requests(instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting]) -> Iterator[RunRequest]:

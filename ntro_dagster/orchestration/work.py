@@ -24,6 +24,7 @@ class Work(StrEnum):
 
     INTAKE = "intake"
     REVIEW = "review"
+    PROPOSALS = "proposals"
     POSTING = "posting"
     CLOSE = "close"
 
@@ -105,7 +106,8 @@ def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
     nothing_to_stage = sql.SQL(
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
-    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage]))
+    nothing_to_derive = sql.SQL("NOT system.derivation_outstanding(a.entity_id, a.period)")
+    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
 
 
 def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:

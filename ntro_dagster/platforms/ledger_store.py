@@ -19,7 +19,7 @@ class Where:
     """Which rows: every condition that is given must hold. A sequence means any of its values."""
 
     entity_id: UUID | None = None
-    period: str | None = None
+    period: str | Sequence[str] | None = None
     status: str | Sequence[str] | None = None
     ids: Sequence[UUID] | None = None
 

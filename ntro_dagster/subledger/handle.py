@@ -64,7 +64,11 @@ class SubledgerHandle:
         self._store: LedgerStore = PostgresLedgerStore(database)
 
     async def stream(
-        self, *, period: str | None = None, status: str | Sequence[str] | None = None, ids: Sequence[UUID] | None = None
+        self,
+        *,
+        period: str | Sequence[str] | None = None,
+        status: str | Sequence[str] | None = None,
+        ids: Sequence[UUID] | None = None,
     ) -> AsyncIterator[Row]:
         """Rows in the order they came, however many."""
         where = Where(entity_id=self.entity_id, period=period, status=status, ids=ids)

@@ -78,6 +78,12 @@ class Lifecycle:
         return tuple(status for status in self.statuses if status in sources)
 
     @property
+    def let_through(self) -> tuple[str, ...]:
+        """Statuses of rows that count: neither waiting to be looked at, nor turned down, nor left out."""
+        aside = {edge.target for edge in self.edges if edge.signal in {"reject", "exclude"}}
+        return tuple(status for status in self.statuses if status not in aside and status not in self.initial)
+
+    @property
     def in_doubt(self) -> str:
         """Where a row that something is wrong with waits for a person."""
         return next(status for status in self.initial if status in self.loose)

@@ -18,6 +18,7 @@ from ntro_dagster.platforms.migrations import hold_migrations, lacking, migrate_
 from ntro_dagster.subledger.deployment import attach, compare, deploy
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
+from ntro_dagster.tenant.declarations import Declarations, declare
 from ntro_dagster.tenant.entities import drop_views, refresh_views
 
 
@@ -50,6 +51,7 @@ class Change:
         migrations: the version's folder of them.
         types: the row types of the version, and `reads`: the sources of documents for each table that it fills.
         pinned: the row types of other versions of it that go on working: they must still fit.
+        declared: how its sources are read, and which rows it makes of others.
     """
 
     id: UUID
@@ -61,13 +63,14 @@ class Change:
     types: Sequence[TypeDescription] = ()
     pinned: Sequence[TypeDescription] = ()
     reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    declared: Declarations = field(default_factory=Declarations)
     by: str = "operator"
 
 
 def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
     """Migrations, row types, views, and which documents are read for which subledger. Running it again changes nothing.
 
-    Raises: what `deploy` raises, `RunbookInvalidError`.
+    Raises: what `deploy` and `declare` raise, `RunbookInvalidError`.
     """
     applied = deploy(owner_dsn, *bundles)
     with psycopg.connect(owner_dsn) as connection:
@@ -76,8 +79,12 @@ def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
         for bundle in bundles:
             if bundle.slug is None:
                 continue
-            for subledger, sources in frontmatter(bundle).reads.items():
-                _read(connection, _table(connection, bundle, subledger), sources, bundle.slug)
+            head = frontmatter(bundle)
+            named = {name for target, each in head.derives.items() for name in (target, *each.rows)}
+            tables = {name: _table(connection, bundle, name) for name in {*head.reads, *named}}
+            declare(connection, bundle.slug, Declarations.of(head, tables))
+            for subledger, sources in head.reads.items():
+                _read(connection, tables[subledger], sources, bundle.slug)
 
 
 def _table(connection: psycopg.Connection, bundle: Bundle, subledger: str) -> str:
@@ -91,7 +98,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
 
     Carrying out the same change again does nothing. Where it raises, nothing of it stays.
 
-    Raises: what `migrate_within` and `attach` raise, `RowsOpenError`, `DocumentsWaitingError`.
+    Raises: what `migrate_within`, `attach` and `declare` raise, `RowsOpenError`, `DocumentsWaitingError`.
     """
     applied: list[str] = []
     with psycopg.connect(owner_dsn) as connection:
@@ -110,6 +117,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
                 [change.slug, change.version, change.manifest.label, Jsonb(dict(change.manifest.files))],
             )
         _retire(connection, change)
+        declare(connection, change.slug, change.declared)
         for table, sources in change.reads.items():
             _read(connection, table, sources, change.slug)
         connection.execute(
@@ -160,6 +168,7 @@ def _read(connection: psycopg.Connection, subledger: str, sources: Sequence[str]
             """INSERT INTO ingest.intake (document_id, entity_id, subledger, period, records)
                SELECT r.document_id, r.entity_id, %s, r.period, count(*)
                  FROM ingest.submitted_records r JOIN ingest.submitted_documents d ON d.id = r.document_id
-                WHERE d.source = ANY(%s) AND r.entity_id IS NOT NULL GROUP BY 1, 2, 4 ON CONFLICT DO NOTHING""",
+                WHERE d.source = ANY(%s) AND r.entity_id IS NOT NULL AND r.period IS NOT NULL
+                GROUP BY 1, 2, 4 ON CONFLICT DO NOTHING""",
             [subledger, [source for (source,) in added]],
         )

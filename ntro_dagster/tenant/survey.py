@@ -23,6 +23,7 @@ from ntro_dagster.bundles.active import ACTIVE, ActiveSet, active_set
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import subledger_types
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
+from ntro_dagster.tenant.declarations import Declarations
 from ntro_dagster.tenant.seclusion import seclude
 
 
@@ -44,6 +45,7 @@ def survey(module: str, active: ActiveSet) -> dict[str, Any]:
         "types": _types(active.bundles),
         "pinned": _types(active.pinned),
         "reads": {str(bundle.slug): _reads(bundle) for bundle in active.bundles},
+        "declared": {str(bundle.slug): _declared(bundle).as_json() for bundle in active.bundles},
     }
 
 
@@ -57,6 +59,14 @@ def _reads(bundle: Bundle) -> dict[str, list[str]]:
 
     runbook = read_runbook(bundle)
     return {ledger.table: list(runbook.head.reads.get(ledger.name, ())) for ledger in runbook.ledgers}
+
+
+def _declared(bundle: Bundle) -> Declarations:
+    from ntro_dagster.orchestration.runbook import read_runbook  # noqa: PLC0415
+
+    runbook = read_runbook(bundle)
+    derivations = {each.name: ([kind.table for kind in each.inputs], each.ledger.earlier) for each in runbook.derivations}
+    return Declarations(runbook.head.sources, derivations)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up
 from ntro_dagster.orchestration.assets import stage
 from ntro_dagster.orchestration.context import EntityRef, RunbookContext
+from ntro_dagster.orchestration.derived import derive
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
@@ -196,6 +197,12 @@ class _Stage:
                 if metadata["inserted"] or metadata["updated"]:
                     counts = {name: metadata[name] for name in metadata if name.isupper()}
                     self.note(f"staged {ledger.name}{self._of(entity, period)}  {_shown(counts)}")
+            for derivation in self.runbook.derivations:
+                staged = await derive(self._context(entity, period), derivation)
+                if staged and (staged.inserted or staged.updated):
+                    self.note(
+                        f"derived {derivation.ledger.name}{self._of(entity, period)}  {staged.inserted + staged.updated} rows"
+                    )
 
     async def _decide(self) -> None:
         decisions = list(self.scenario.decisions or ()) if self.scenario.automatic is None else [None]

@@ -32,7 +32,7 @@ SHORTEST_PREFIX = 4
 
 _PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_WORKS = frozenset({"intake", "review", "posting", "close"})
+_WORKS = frozenset({"intake", "review", "proposals", "posting", "close"})
 _RUN_ID = re.compile(r"[0-9a-f-]{4,36}")
 
 
@@ -60,7 +60,7 @@ class FeedEntry:
 
     Attributes:
         runbook: slug; None for a run that was put together in the Dagster UI.
-        work: what a sensor started it for: intake, review, posting, close; None where a person or a schedule did.
+        work: what a sensor started it for: intake, review, proposals, posting, close; None where a person or a schedule did.
         status: Dagster's word: QUEUED, STARTED, SUCCESS, FAILURE, CANCELED, ...
         assets_done: steps that succeeded.
         assets: steps there are, where the run says which.

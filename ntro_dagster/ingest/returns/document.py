@@ -23,11 +23,13 @@ class ReturnRecord(NamedTuple):
         raw: heading (spaces evened out) -> cell, verbatim. Blank cells under a blank heading are left out; nothing with
             text is. A row longer than the header has a key outside `Layout.within`, a shorter one lacks keys.
         entity: body that spent, as named in the row; None when it names none.
+        period: its month, where the rows of a document name their months and this one names one.
     """
 
     line: int
     raw: dict[str, str]
     entity: str | None
+    period: str | None = None
 
 
 @dataclass(frozen=True)

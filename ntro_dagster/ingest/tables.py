@@ -1,0 +1,105 @@
+"""Plain tables: a header row, then one record per line, every value kept as the text it is.
+
+Nothing is read into a value here. The source says in which columns a record names its entity and its month.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ntro_dagster.ingest.finding import Finding
+from ntro_dagster.ingest.returns import Layout, ReturnRecord
+from ntro_dagster.ingest.returns.content import encoding_of
+from ntro_dagster.ingest.returns.delimited import DELIMITERS, delimited_records, rows
+from ntro_dagster.ingest.returns.document import named
+from ntro_dagster.ingest.returns.errors import DocumentQuotingError, DocumentRefusedError
+from ntro_dagster.ingest.returns.header import unique_names
+from ntro_dagster.ingest.sources import Source
+
+_HEADER_WITHIN = 40
+"""Rows among which the header must be: titles may stand above it."""
+
+_MONTH = re.compile(r"((?:19|20)\d{2}-(?:0[1-9]|1[0-2]))(?:-(?:0[1-9]|[12]\d|3[01]))?(?:[T ].*)?", re.ASCII)
+
+
+class NotATableError(DocumentRefusedError):
+    """Values: `name`, `columns`."""
+
+    code = "DOCUMENT_NOT_A_TABLE"
+    summary = "the document has no header with the columns of its source"
+    detail = "{name} has no row that names each of these columns once: {columns}"
+    mend = "hand in the table as CSV with its header row, or name its proper source with --source"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `layout.mapping` says which columns name entity and period."""
+
+    name: str
+    layout: Layout
+    record_count: int
+    findings: tuple[Finding, ...] = ()
+    _content: Path | None = None
+
+    def records(self) -> Iterator[ReturnRecord]:
+        """Every row with any text, in order. May be called again: the file is read anew."""
+        assert self._content is not None  # noqa: S101
+        entity, period = (self.layout.mapping.get(each) for each in ("entity", "period"))
+        for line, raw in delimited_records(self._content, self.layout, name=self.name):
+            yield ReturnRecord(
+                line,
+                raw,
+                named(raw.get(entity, ""), entity) if entity else None,
+                month_of(raw.get(period, "")) if period else None,
+            )
+
+
+def month_of(cell: str) -> str | None:
+    """The month of `2022-02`, `2022-02-28`, `2022-02-28T10:00`; None for anything else: it is not guessed."""
+    found = _MONTH.fullmatch(cell.strip())
+    return found[1] if found else None
+
+
+def open_table(content: Path, *, name: str, source: Source) -> Table:
+    """Finds the header, and counts the rows below it.
+
+    Raises: `DocumentRefusedError` and its kinds, `NotATableError` among them.
+    """
+    encoding = encoding_of(content, name=name)
+    wanted = {each: column for each, column in (("entity", source.entity), ("period", source.period)) if column}
+    broken: DocumentQuotingError | None = None
+    best: tuple[int, list[str], str] | None = None
+    for delimiter in DELIMITERS:
+        try:
+            opening = list(islice(rows(content, encoding, delimiter, name=name), _HEADER_WITHIN))
+        except DocumentQuotingError as error:
+            broken = broken or error
+            continue
+        for line, cells in opening:
+            headings = [" ".join(cell.split()) for cell in cells]
+            if not any(headings) or any(headings.count(column) != 1 for column in wanted.values()):
+                continue
+            if best is None or len(headings) > len(best[1]):
+                best = (line, headings, delimiter)
+            break
+    if best is None:
+        raise broken or NotATableError(name=name, columns=", ".join(wanted.values()))
+    line, headings, delimiter = best
+    filled = max(index + 1 for index, heading in enumerate(headings) if heading)
+    layout = Layout(
+        kind="table",
+        encoding=encoding,
+        delimiter=delimiter,
+        header_line=line,
+        columns=unique_names(headings[:filled]),
+        width=len(headings),
+        mapping=wanted,
+        rivals={},
+        names_entity=source.entity is not None,
+    )
+    count = sum(1 for _ in delimited_records(content, layout, name=name))
+    return Table(name, layout, count, _content=content)

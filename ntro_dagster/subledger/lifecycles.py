@@ -1,0 +1,25 @@
+"""Status enums that several types share, beside the one that ends in the general ledger (`SubledgerStatus`)."""
+
+from __future__ import annotations
+
+from enum import auto
+
+from ntro_dagster.subledger.lifecycle import Edge, lifecycle
+from ntro_dagster.subledger.status import StatusEnum
+
+
+@lifecycle(
+    Edge("NEEDS_ATTENTION", "PENDING", "accept", by_machine=True),
+    Edge("NEEDS_ATTENTION", "REJECTED", "reject"),
+    Edge("PENDING", "APPROVED", "approve"),
+    Edge("PENDING", "REJECTED", "reject"),
+    Edge("PENDING", "EXCLUDED", "exclude"),
+)
+class ReviewedStatus(StatusEnum):
+    """For rows that others are made of: reviewed, and not posted themselves."""
+
+    NEEDS_ATTENTION = auto()
+    PENDING = auto()
+    APPROVED = auto()
+    REJECTED = auto()
+    EXCLUDED = auto()
