@@ -80,7 +80,7 @@ class LetFlat:
     def closing(self) -> list[str]:
         async def ask() -> list[str]:
             async with TenantDatabase(self.credentials.app) as database:
-                tables = [kind.table for kind in subledger_types(platform_bundle(), RUNBOOK)]
+                tables = {kind.table: kind.lifecycle for kind in subledger_types(platform_bundle(), RUNBOOK)}
                 return [each.period for each in await waiting(database, Work.CLOSE, tables)]
 
         return asyncio.run(ask())

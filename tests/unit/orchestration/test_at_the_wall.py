@@ -176,7 +176,7 @@ def test_a_sensor_says_a_code_and_an_id(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.MonkeyPatch.context() as patch:
         made: dict[str, Any] = {}
         patch.setattr(sensors, "SensorDefinition", lambda **given: made.update(given))
-        sensors.sensor(Job(), sensors.Work.CLOSE, ["expenses"])  # type: ignore[arg-type]
+        sensors.sensor(Job(), sensors.Work.CLOSE, [])  # type: ignore[arg-type]
     with pytest.raises(StepFailedError) as error:
         list(made["evaluation_fn"](build_sensor_context()))
     assert str(error.value).startswith("SystemExit (error ")
