@@ -42,7 +42,9 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
 
 
 def _check_deployed(known: Deployments, binding: Binding) -> None:
-    """Raises `NotDeployedError`: also where the pinned version never ran for this tenant, whose tables it may not fit."""
+    """Raises `VersionNotFoundError`; `NotDeployedError` also where the pinned version never ran here: the tables may not fit it."""
+    if binding.pinned:
+        known.version(binding.runbook, binding.pinned)
     ran = {each.version for each in known.history(binding.tenant, binding.runbook) if each.state == State.DONE}
     if binding.runbook not in known.active(binding.tenant) or binding.pinned not in {None, *ran}:
         raise NotDeployedError(slug=binding.runbook, tenant=binding.tenant)

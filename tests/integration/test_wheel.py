@@ -16,7 +16,7 @@ from ntro_dagster.subledger.registry import load_types, subledger_types
 load_types(platform_bundle(), *runbook_bundles())
 print(Path(ntro_dagster.__file__).parents[1])
 print(*[file.name for file in migration_files(platform_bundle().migrations)])
-print(*[kind.name for kind in subledger_types()])
+print(*[kind.name for kind in subledger_types(platform_bundle())])
 print(*[bundle.slug for bundle in runbook_bundles()])
 """
 

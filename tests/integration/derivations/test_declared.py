@@ -44,7 +44,7 @@ def test_a_deployment_declares_and_a_withdrawal_takes_back(credentials: Database
     slug = str(RUNBOOK.slug)
     carry_out(
         credentials.owner,
-        Change(uuid4(), "deploy", slug, VERSION, manifest, RUNBOOK.migrations, types, reads, DECLARED),
+        Change(uuid4(), "deploy", slug, VERSION, manifest, RUNBOOK.migrations, types, reads=reads, declared=DECLARED),
     )
     assert rows(credentials, "SELECT source FROM ingest.sources ORDER BY 1") == [
         ("agent-payouts",),

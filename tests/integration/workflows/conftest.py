@@ -51,7 +51,7 @@ def world(
         known = Deployments(registry)
         for version in VERSIONS:
             known.add_version(Version(RUNBOOK, version, version.removeprefix("v_") * 5, "1.0.0", 1, 1))
-        known.end(known.start(TENANT, RUNBOOK, VERSIONS[-1], Act.DEPLOY).id)
+            known.end(known.start(TENANT, RUNBOOK, version, Act.DEPLOY).id)
         registry.dispose()
         as_workspace(url)
         monkeypatch.setenv("NTRO_TENANT", TENANT)
