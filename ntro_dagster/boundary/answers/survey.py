@@ -17,7 +17,7 @@ from typing import Any
 from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 
-FORMAT = 2
+FORMAT = 3
 
 
 class DefinitionNotDeployedError(NtroError):
@@ -34,7 +34,7 @@ class Survey:
         source: digest of the code that was asked, so that the same code is asked once.
         module, attribute: where the definitions are; `executable`: the Python that imports them.
         repository, jobs: Dagster's snapshots, in the form in which they travel.
-        names: every name of code in them.
+        names: every name of code in them; `former`: those that earlier definitions had, which runs at work may bear still.
     """
 
     tenant: str
@@ -45,6 +45,7 @@ class Survey:
     repository: dict[str, Any]
     jobs: dict[str, dict[str, Any]]
     names: frozenset[str]
+    former: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, tenant: str, source: str, said: dict[str, Any], *, module: str, executable: str) -> Survey:
@@ -90,6 +91,7 @@ class Survey:
                 "repository": self.repository,
                 "jobs": self.jobs,
                 "names": sorted(self.names),
+                "former": sorted(self.former),
             },
             sort_keys=True,
         )
@@ -100,7 +102,11 @@ class Survey:
         known = json.loads(text)
         if known.pop("format", None) != FORMAT:
             raise DefinitionNotDeployedError
-        return cls(**{**known, "names": frozenset(known["names"])})
+        return cls(**{**known, "names": frozenset(known["names"]), "former": frozenset(known["former"])})
+
+    def after(self, earlier: Survey) -> Survey:
+        """This one, for a tenant in which runs may be at work on the code of `earlier`."""
+        return replace(self, former=(earlier.names | earlier.former) - self.names)
 
 
 def survey_file(directory: Path, tenant: str) -> Path:
@@ -131,4 +137,5 @@ def known_names(tenant: str, directory: Path | None = None) -> frozenset[str]:
 
     Raises: `DefinitionNotDeployedError`.
     """
-    return survey_of(tenant, directory).names
+    survey = survey_of(tenant, directory)
+    return survey.names | survey.former
