@@ -12,7 +12,6 @@ from uuid import UUID
 
 from dagster import AssetExecutionContext, MultiPartitionKey
 
-from ntro_dagster.boundary.names import VERSION_TAG
 from ntro_dagster.bundles.active import loaded_set
 from ntro_dagster.errors import NtroError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
@@ -116,16 +115,19 @@ _BEGUN = """
 
 
 def _code(context: AssetExecutionContext, run: RunbookContext) -> dict[str, Any]:
-    """By which code the run is carried out: a runbook's version, where the job is a runbook's, within the set of all."""
-    version = context.run.tags.get(VERSION_TAG, "")
-    of_runbook = version.startswith("v_")
+    """By which code the run is carried out: a runbook's version, where the job is a runbook's, within the set of all.
+
+    As this process has loaded it: the run's tag was given when the run was asked for, and it may have waited in the queue since.
+    """
+    loaded = loaded_set()
+    bundle = next((each for each in loaded.bundles if each.identifier == context.job_name), None)
     return {
         "run": run.run_id,
         "entity": run.entity.id,
         "period": run.period,
-        "code": loaded_set().code,
-        "runbook": context.job_name.replace("_", "-") if of_runbook else None,
-        "version": version if of_runbook else None,
+        "code": loaded.code,
+        "runbook": bundle.slug if bundle else None,
+        "version": bundle.version if bundle else None,
     }
 
 
