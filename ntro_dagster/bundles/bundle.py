@@ -127,8 +127,8 @@ def bundle_of(module: str) -> Bundle | None:
 
 def frontmatter(bundle: Bundle) -> Frontmatter:
     """Raises `RunbookInvalidError`."""
-    text = (bundle.root / "runbook.md").read_text()
     try:
+        text = (bundle.root / "runbook.md").read_text(encoding="utf-8")
         _, head, _ = text.split("---\n", 2)
         known: dict[str, Any] = yaml.safe_load(head)
         reads = {str(name): tuple(map(str, sources)) for name, sources in known.pop("reads", {}).items()}
