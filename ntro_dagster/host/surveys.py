@@ -13,9 +13,11 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
@@ -42,6 +44,21 @@ class SurveyFailedError(NtroError):
     summary = "a tenant's code could not say what it defines"
     detail = "the definitions of tenant {tenant} could not be read without its data"
     mend = "{log} tells why; code that is imported may need no database, no document and no setting but NTRO_TENANT"
+
+
+class CodeRefusedError(SurveyFailedError):
+    """Values: `tenant`, `log`, `place`, `why`."""
+
+    code = "BUNDLE_NOT_LOADABLE"
+    summary = "a bundle's code could not be loaded"
+    detail = "{place}: {why}"
+    mend = "correct it and push again; nothing was changed. {log} has the whole traceback"
+
+    @classmethod
+    def of(cls, tenant: str, log: Path, told: Mapping[str, Any]) -> CodeRefusedError:
+        """From what the survey said."""
+        place = f"{told['slug']}/{told['file']}, line {told['line']}" if "file" in told else f"the code of {tenant}"
+        return cls(tenant=tenant, log=log, place=place, why=told["why"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +93,10 @@ def _bring_up_to_date(home: Home, slug: str) -> None:
 
 
 def keep_survey(home: Home, survey: Survey) -> None:
-    """From now on the workspace, and the tenant's own processes, go by it."""
+    """From now on the workspace, and the tenant's own processes, go by it. What runs at work are named after stays known."""
     private_directory(home.surveys)
+    with suppress(NtroError, OSError, ValueError, TypeError, KeyError):
+        survey = survey.after(Survey.from_json(survey_file(home.surveys, survey.tenant).read_text()))
     write_private(survey_file(home.surveys, survey.tenant), survey.to_json() + "\n")
     _give_copy(home, survey.tenant)
 
@@ -113,6 +132,8 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=tenant.slug, log=log)
             said = json.loads(ran.stdout)
+            if "refused" in said:
+                raise CodeRefusedError.of(tenant.slug, log, said["refused"])
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
             made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
             types = tuple(map(TypeDescription.from_json, said["types"]))
