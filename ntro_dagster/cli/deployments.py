@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +35,7 @@ def _known() -> Iterator[tuple[Runbooks, Deployments]]:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `ntro workflow`."""
-    for name, function in {
+    commands: dict[str, Callable[..., None]] = {
         "push": push,
         "deploy": deploy,
         "rollback": rollback,
@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
         "history": history,
         "show": show,
         "diff": diff,
-    }.items():
+    }
+    for name, function in commands.items():
         command(app, name)(function)
 
 

@@ -29,8 +29,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntro_dagster.boundary.names import ACTIVE, ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
+from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
+from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 
 FORMAT = 1
