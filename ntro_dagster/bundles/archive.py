@@ -194,8 +194,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             seen: set[str] = set()
             for member in members:
                 _check_path(member.filename)
-                kind = member.external_attr >> 16
-                if kind and not stat.S_ISREG(kind):
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                if kind not in {0, stat.S_IFREG}:  # some programs name no kind
                     raise BundleRefusedError(path=member.filename, why="is a link, or not a file")
                 if member.file_size > LARGEST_FILE:
                     raise BundleRefusedError(path=member.filename, why=f"has {member.file_size:,} bytes")

@@ -70,7 +70,7 @@ def main() -> None:
         try:
             with bundles_apart():
                 found = survey(definitions_module(os.environ.get(DEFINITIONS_MODULE)), active)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             found = {"refused": load_failure(error, active.bundles)}
     said.write(json.dumps(found))

@@ -83,6 +83,8 @@ async def lines(run):
             while (GATE / "closed").exists():
                 await asyncio.sleep(0.02)
         yield Payload(values={{"vendor": "Anvil", "wrote": WROTE}}, source_ref=record.ref, raw=record.raw)
+    if GATE.exists():
+        (GATE / f"wrote-{{run.run_id}}").write_text(WROTE)
 '''
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from installed import Client, Site, eventually
+from installed import PREPARER, Client, Site, eventually, invent
 from samples import Sample
 
 from ntro_dagster.host.deployments import Runbooks
+from ntro_dagster.host.home import Role
+from ntro_dagster.host.installation import credential
+from ntro_dagster.ingest.store import DocumentStore
+from ntro_dagster.ingest.submission import submit as file_document
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.tenant.entities import entities_by_spelling, entity_by_slug
 from ntro_dagster.workspace.deployments import Deployments, State, Version
 
 JOBS = """query ($tenant: String!) { repositoryOrError(
@@ -81,3 +88,23 @@ def applied(client: Client, slug: str) -> list[str]:
     return [
         row["name"] for row in client.ask("SELECT name FROM system.schema_migrations WHERE bundle = %s ORDER BY name", [slug])
     ]
+
+
+def submit(client: Client, slug: str, entity: str, folder: Path, *, rows: int = 3, period: str = "2026-03") -> None:
+    """A document of the kind that the sample of that slug reads, for one entity."""
+    made = invent(folder / f"{slug}-{entity}-{period}.csv", period, rows)
+
+    async def filing() -> None:
+        async with TenantDatabase(credential(client.home, client.slug, Role.APP)) as database:
+            await file_document(
+                database,
+                DocumentStore(client.home.tenant(client.slug).documents),
+                made.path,
+                resolve=lambda names: entities_by_spelling(database, names),
+                submitted_by=PREPARER,
+                entity=await entity_by_slug(database, entity, tenant=client.slug),
+                period=period,
+                source=f"{slug}-return",
+            )
+
+    asyncio.run(filing())

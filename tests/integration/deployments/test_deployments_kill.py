@@ -15,7 +15,7 @@ from standing import applied, assert_told, push, told
 
 from ntro_dagster.host.deployments import Runbooks
 
-# Carries out the act, and dies right after the n-th return of one of the functions on its way; or in the midst of it ("-n": before).
+# Carries out the act, and dies right after the n-th return of one of the functions on its way; before the n-th call where n < 0.
 DYING = """
 import importlib, os, signal, sys
 from pathlib import Path
