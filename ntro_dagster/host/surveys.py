@@ -6,11 +6,13 @@ Asked once for the same code: the digest of the bundles and of this program is k
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -117,6 +119,8 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
     with log.open("wb") as complaints, tempfile.TemporaryDirectory(dir=tenant.root, prefix=".asked.") as shown:
         named = Path(shown, "runbooks.json")
         write_private(named, active.to_json())
+        importing = threading.Thread(target=_import_dagster, daemon=True)
+        importing.start()  # a second's work, while the other process does the same
         try:
             ran = subprocess.run(
                 [sys.executable, "-m", "ntro_dagster.tenant.survey"],
@@ -133,12 +137,19 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
             said = json.loads(ran.stdout)
             if "refused" in said:
                 raise CodeRefusedError.of(tenant.slug, log, said["refused"])
+            importing.join()
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
             made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
             types = tuple(map(TypeDescription.from_json, said["types"]))
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SurveyFailedError(tenant=tenant.slug, log=log) from None
     return Answer(made, types, said["reads"])
+
+
+def _import_dagster() -> None:
+    """What the answer, and the reload after it, will need."""
+    for name in ("ntro_dagster.boundary.answers.definitions", "dagster._core.snap", "dagster._grpc.client"):
+        importlib.import_module(name)
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:

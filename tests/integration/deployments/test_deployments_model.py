@@ -176,4 +176,4 @@ def test_a_few_sequences(site: Site, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_a_hundred_sequences(site: Site, tmp_path: Path) -> None:
-    explore(site, tmp_path, 100, 12)
+    explore(site, tmp_path, 100, 6)
