@@ -43,11 +43,14 @@ def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
     return applied
 
 
-def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool = False) -> None:
+def attach(
+    connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool = False, unchanged: bool = False
+) -> None:
     """Compare each type with its table, and give the table its lifecycle and history.
 
     Args: `surplus`: whether a table may have columns, filled by nobody, that the type does not know: an earlier version of a
-        runbook goes back to a table that a later one has widened.
+        runbook goes back to a table that a later one has widened. `unchanged`: whether the tables are as they were; one whose
+        type is so too is then left alone, because runs at work may hold it.
 
     Raises: `TableDriftError`, `ProposalMissingError`.
     """
@@ -62,6 +65,8 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
             raise TableDriftError(
                 name=kind.table, only_type=_written(kind.columns, found), only_table=_written(found, kind.columns)
             )
+        if unchanged and _attached(connection, kind):
+            continue
         connection.execute(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
         )
@@ -70,6 +75,12 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
                ON CONFLICT (table_name) DO UPDATE SET description = EXCLUDED.description, active = TRUE""",
             [kind.name, kind.owner_runbook, kind.table, Jsonb(kind.as_json())],
         )
+
+
+def _attached(connection: psycopg.Connection, kind: TypeDescription) -> bool:
+    """Whether the table has this very lifecycle and history."""
+    query = "SELECT 1 FROM system.subledger_types WHERE table_name = %s AND active AND description = %s"
+    return connection.execute(query, [kind.table, Jsonb(kind.as_json())]).fetchone() is not None
 
 
 def _written(columns: Mapping[str, str], other: Mapping[str, str]) -> str:

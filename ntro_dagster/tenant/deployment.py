@@ -120,7 +120,7 @@ def _carry_out(owner_dsn: str, change: Change) -> list[str]:
             if lacking(connection, change.slug, change.migrations):
                 drop_views(connection, change.slug.replace("-", "_") + "__")
             applied = migrate_within(connection, change.slug, change.migrations)
-            attach(connection, change.types, surplus=True)
+            attach(connection, change.types, surplus=True, unchanged=not applied)
             connection.execute(
                 "INSERT INTO system.runbook_versions (slug, version, label, manifest) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",

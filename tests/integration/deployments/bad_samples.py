@@ -51,7 +51,7 @@ from dagster import DynamicPartitionsDefinition, MonthlyPartitionsDefinition, Mu
 from ntro_dagster.orchestration import assets
 
 months = assets.partitions_of("alpha").partitions_defs[1].partitions_def
-assets.partitions_of = lambda tenant: MultiPartitionsDefinition(
+assets.partitions_of = lambda tenant, months=months: MultiPartitionsDefinition(
     {"entity": DynamicPartitionsDefinition(name="beta__entities"), "period": months})
 del months
 """
@@ -116,7 +116,7 @@ FLAWS = {
     "unknown subledger": Flaw(
         lambda sample: sample.with_file("assets.py", sample.content()["assets.py"].replace('"lines")', '"lime")')),
         LOAD,
-        ("lime",),
+        ("runbook.md", "lines"),
     ),
 }
 
