@@ -50,6 +50,7 @@ else:
 
 HOST = "ntro_dagster.host.deployments"
 BEFORE, AFTER = "before", "after"
+# What follows the database is done once before, when the act begins by settling what was left.
 POINTS = {
     "settled": (HOST, "Runbooks._settle", 1, BEFORE),
     "unpacked": (HOST, "unpack", -1, BEFORE),
@@ -71,9 +72,9 @@ POINTS = {
     "survey kept": (HOST, "keep_survey", 1, AFTER),
     "list not written": (HOST, "write_private", -1, AFTER),
     "list written": (HOST, "write_private", 1, AFTER),
-    "reload not asked for": ("dagster._grpc.client", "DagsterGrpcClient.reload_code", -1, AFTER),
-    "reloaded": ("dagster._grpc.client", "DagsterGrpcClient.reload_code", 1, AFTER),
-    "pages told": (HOST, "reload_location", 1, AFTER),
+    "reload not asked for": ("dagster._grpc.client", "DagsterGrpcClient.reload_code", -2, AFTER),
+    "reloaded": ("dagster._grpc.client", "DagsterGrpcClient.reload_code", 2, AFTER),
+    "pages told": (HOST, "reload_location", 2, AFTER),
     "followed": (HOST, "Runbooks._follow", 2, AFTER),
     "ended": (HOST, "Deployments.end", 1, AFTER),
 }
