@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +32,8 @@ _OVERHEAD = 1_024  # per member: headers and its name, twice
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP can say
 _REGULAR = (stat.S_IFREG | 0o644) << 16
 LEFT_OUT = frozenset({"__pycache__"})
+_SLUG = re.compile(r"[a-z][a-z0-9-]{0,40}")
+_LABEL = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,39}")
 
 
 class BundleRefusedError(UsageError):
@@ -80,8 +85,12 @@ def read_folder(root: Path) -> Manifest:
     Raises: `BundleRefusedError`, `RunbookInvalidError`.
     """
     files: dict[str, str] = {}
+    seen: set[str] = set()
     size = 0
     for relative, path in sorted(_files(root)):
+        if relative.casefold() in seen:
+            raise BundleRefusedError(path=relative, why="differs from another file in upper and lower case only")
+        seen.add(relative.casefold())
         found = path.lstat().st_size
         size += found
         if found > LARGEST_FILE:
@@ -94,6 +103,10 @@ def read_folder(root: Path) -> Manifest:
     if "runbook.md" not in files:
         raise BundleRefusedError(path=root.name, why="there is no runbook.md in it")
     head = frontmatter(Bundle(root.name, root))
+    if not _SLUG.fullmatch(head.slug):
+        raise BundleRefusedError(path="runbook.md", why="its slug is not lower-case letters, digits and -, at most 41")
+    if not _LABEL.fullmatch(head.version):
+        raise BundleRefusedError(path="runbook.md", why="its version is not letters, digits and .+-, at most 40")
     return Manifest(head.slug, head.version, files, size)
 
 
@@ -182,8 +195,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             seen: set[str] = set()
             for member in members:
                 _check_path(member.filename)
-                kind = member.external_attr >> 16
-                if kind and not stat.S_ISREG(kind):
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                if kind not in {0, stat.S_IFREG}:  # some programs name no kind
                     raise BundleRefusedError(path=member.filename, why="is a link, or not a file")
                 if member.file_size > LARGEST_FILE:
                     raise BundleRefusedError(path=member.filename, why=f"has {member.file_size:,} bytes")
@@ -195,7 +208,16 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if len(content) != member.file_size:
                     raise BundleRefusedError(path=member.filename, why="is larger than the archive says")
                 yield member.filename, content
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
         raise BundleRefusedError(path=path.name, why=f"is not a readable archive ({type(error).__name__})") from None
 
 

@@ -42,7 +42,7 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
 
 
 def _check_deployed(known: Deployments, binding: Binding) -> None:
-    """Raises `VersionNotFoundError`; `NotDeployedError` also where the pinned version never ran here: the tables may not fit it."""
+    """Raises `VersionNotFoundError`; `NotDeployedError` also where the pinned version never ran here: tables may not fit it."""
     if binding.pinned:
         known.version(binding.runbook, binding.pinned)
     ran = {each.version for each in known.history(binding.tenant, binding.runbook) if each.state == State.DONE}

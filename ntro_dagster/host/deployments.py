@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 
@@ -170,6 +171,7 @@ class Runbooks:
     def _move(self, known: Deployments, tenant: str, slug: str, version: Version | None, act: Act) -> Deployment | None:
         home, now = self._home.tenant(tenant), known.active(tenant)
         if version and now.get(slug) == version.version:
+            self._reload(home)  # where it failed before, it is tried again, and fails aloud
             return None
         wanted = {**now, slug: version.version} if version else {name: at for name, at in now.items() if name != slug}
         candidate = self._active(known, home, wanted)
@@ -193,7 +195,10 @@ class Runbooks:
                 ),
             )
         except BaseException as error:
-            known.end(deployment.id, error.code if isinstance(error, NtroError) else "UNEXPECTED_ERROR")
+            # A connection lost at the commit does not tell which way it went: what cannot be asked now is settled later.
+            with suppress(psycopg.Error):
+                if not self._happened(home, [deployment.id]):
+                    known.end(deployment.id, error.code if isinstance(error, NtroError) else "UNEXPECTED_ERROR")
             raise
         self._follow(home, candidate, answer)
         known.end(deployment.id)
@@ -215,14 +220,19 @@ class Runbooks:
     def _settle(self, known: Deployments, tenant: str) -> None:
         begun = [each for each in known.history(tenant) if each.state == State.STARTED]
         home = self._home.tenant(tenant)
+        happened = self._happened(home, [each.id for each in begun])
         with psycopg.connect(credential(self._home, tenant, Role.OWNER)) as connection:
-            happened = connection.execute(
-                "SELECT deployment_id FROM system.deployments WHERE deployment_id = ANY(%s)", [[each.id for each in begun]]
-            ).fetchall()
             active: dict[str, str] = dict(connection.execute("SELECT slug, version FROM system.active_runbooks").fetchall())
         for each in reversed(begun):
-            known.end(each.id, None if (each.id,) in happened else INTERRUPTED)
-        self._follow(home, self._active(known, home, active))
+            known.end(each.id, None if each.id in happened else INTERRUPTED)
+        with suppress(ReloadFailedError):  # the act that comes may be the one that mends it
+            self._follow(home, self._active(known, home, active))
+
+    def _happened(self, home: TenantHome, acts: Sequence[UUID]) -> set[UUID]:
+        """Which of them the tenant's database has."""
+        with psycopg.connect(credential(self._home, home.slug, Role.OWNER)) as connection:
+            query = "SELECT deployment_id FROM system.deployments WHERE deployment_id = ANY(%s)"
+            return {found for (found,) in connection.execute(query, [list(acts)]).fetchall()}
 
     def _active(self, known: Deployments, home: TenantHome, versions: dict[str, str]) -> ActiveSet:
         """These versions and those that entities are pinned to, unpacked in the tenant's directory."""
@@ -244,11 +254,10 @@ class Runbooks:
 
     def _follow(self, home: TenantHome, active: ActiveSet, answer: Answer | None = None) -> None:
         """The survey first: what the workspace does not know of yet it would refuse to hear."""
-        if home.active.exists() and home.active.read_text() == active.to_json() and answer is None:
-            return
-        keep_survey(self._home, (answer or ask(home, active)).survey)
-        write_private(home.active, active.to_json(), readers=home.user)
-        self._reload(home)
+        if answer or not home.active.exists() or home.active.read_text() != active.to_json():
+            keep_survey(self._home, (answer or ask(home, active)).survey)
+            write_private(home.active, active.to_json(), readers=home.user)
+        self._reload(home)  # also where the list is right: who wrote it may have died before it was read
 
     def _reload(self, home: TenantHome) -> None:
         """Of a running code server, and of the pages that show its definitions."""

@@ -6,17 +6,21 @@ Asked once for the same code: the digest of the bundles and of this program is k
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
@@ -44,6 +48,21 @@ class SurveyFailedError(NtroError):
     summary = "a tenant's code could not say what it defines"
     detail = "the definitions of tenant {tenant} could not be read without its data"
     mend = "{log} tells why; code that is imported may need no database, no document and no setting but NTRO_TENANT"
+
+
+class CodeRefusedError(SurveyFailedError):
+    """Values: `tenant`, `log`, `place`, `why`."""
+
+    code = "BUNDLE_NOT_LOADABLE"
+    summary = "a bundle's code could not be loaded"
+    detail = "{place}: {why}"
+    mend = "correct it and push again; nothing was changed. {log} has the whole traceback"
+
+    @classmethod
+    def of(cls, tenant: str, log: Path, told: Mapping[str, Any]) -> CodeRefusedError:
+        """From what the survey said."""
+        place = f"{told['slug']}/{told['file']}, line {told['line']}" if "file" in told else f"the code of {tenant}"
+        return cls(tenant=tenant, log=log, place=place, why=told["why"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,9 @@ def _bring_up_to_date(home: Home, slug: str) -> None:
 
 
 def keep_survey(home: Home, survey: Survey) -> None:
-    """From now on the workspace, and the tenant's own processes, go by it."""
+    """From now on the workspace, and the tenant's own processes, go by it. What runs at work are named after stays known."""
+    with suppress(NtroError, OSError, ValueError, TypeError, KeyError):
+        survey = survey.after(Survey.from_json(survey_file(home.surveys, survey.tenant).read_text()))
     write_private(survey_file(home.surveys, survey.tenant), survey.to_json() + "\n")
     _publish(home, survey.tenant)
 
@@ -91,8 +112,10 @@ def _publish(home: Home, slug: str) -> None:
     """For the workspace, and the same for the tenant's processes; both may read theirs, and neither may write it."""
     mine, tenant = survey_file(home.surveys, slug), home.tenant(slug)
     content = mine.read_text()
-    write_private(mine, content, readers=home.workspace_user)
-    write_private(survey_file(tenant.surveys, slug), content, readers=tenant.user)
+    for path, reader in ((mine, home.workspace_user), (survey_file(tenant.surveys, slug), tenant.user)):
+        right = path.exists() and path.read_text() == content and reader in {None, path.stat().st_gid}
+        if not right:
+            write_private(path, content, readers=reader)
 
 
 def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
@@ -103,6 +126,8 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
     log, users = tenant.output / "survey.log", tenant.home.users
     with log.open("wb") as complaints, tempfile.TemporaryDirectory(dir=tenant.home.root, prefix=".asked.") as shown:
         named = _show(tenant.home, active, Path(shown))
+        importing = threading.Thread(target=_import_dagster, daemon=True)
+        importing.start()  # a second's work, while the other process does the same
         try:
             ran = subprocess.run(
                 [sys.executable, "-m", "ntro_dagster.tenant.survey"],
@@ -119,6 +144,9 @@ def ask(tenant: TenantHome, active: ActiveSet) -> Answer:
             if len(ran.stdout) > LARGEST_ANSWER:
                 raise SurveyFailedError(tenant=tenant.slug, log=log)
             said = json.loads(ran.stdout)
+            if "refused" in said:
+                raise CodeRefusedError.of(tenant.slug, log, said["refused"])
+            importing.join()
             module = definitions_module(_environment(tenant).get(DEFINITIONS_MODULE))
             made = Survey.of(tenant.slug, _source(tenant, active), said, module=module, executable=sys.executable)
             types, pinned = (tuple(map(TypeDescription.from_json, said[name])) for name in ("types", "pinned"))
@@ -144,6 +172,12 @@ def _show(home: Home, active: ActiveSet, where: Path) -> Path:
     for path in [where, *where.rglob("*")]:
         os.chown(path, home.users.surveyor, home.users.surveyor)
     return where / "runbooks.json"
+
+
+def _import_dagster() -> None:
+    """What the answer, and the reload after it, will need."""
+    for name in ("ntro_dagster.boundary.answers.definitions", "dagster._core.snap", "dagster._grpc.client"):
+        importlib.import_module(name)
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:

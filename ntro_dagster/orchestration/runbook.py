@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    AssetSelection,
+    AssetSpec,
+    ConfigurableResource,
+    Definitions,
+    GraphDefinition,
+    JobDefinition,
+    OpDefinition,
+    PartitionsDefinition,
+    ResourceDefinition,
+    ScheduleDefinition,
+    SensorDefinition,
+    SourceAsset,
+    define_asset_job,
+    in_process_executor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ntro_dagster.boundary.names import TENANT_TAG, VERSION_TAG
 from ntro_dagster.boundary.schedules import Schedule
@@ -20,6 +39,22 @@ from ntro_dagster.orchestration.sensors import proposals_sensor, sensor
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
 
+_DAGSTERS_OWN = (
+    AssetsDefinition,
+    AssetSpec,
+    SourceAsset,
+    AssetKey,
+    PartitionsDefinition,
+    JobDefinition,
+    UnresolvedAssetJobDefinition,
+    GraphDefinition,
+    OpDefinition,
+    SensorDefinition,
+    ScheduleDefinition,
+    ResourceDefinition,
+    ConfigurableResource,
+    Definitions,
+)
 RESERVED = frozenset({"month-end"})
 """Slugs of jobs that the platform makes itself."""
 
@@ -43,7 +78,9 @@ def read_runbook(bundle: Bundle) -> Runbook:
     ledgers = [each for each in authored if not each.rows]
     made_of = {each.name: Derived(each.rows, each.earlier) for each in authored if each.rows}
     names = {ledger.name for ledger in ledgers}
+    foreign = _not_ours(bundle, module) if module else ""
     complaints = {
+        foreign: bool(foreign),
         "assets.py has no @subledger_asset": not authored,
         f"its slug is one of the platform's own: {', '.join(sorted(RESERVED))}": head.slug in RESERVED,
         f"runbook.md says what is read for {', '.join(sorted(head.reads.keys() - names))}, "
@@ -57,6 +94,25 @@ def read_runbook(bundle: Bundle) -> Runbook:
         Source.of(source, declared)
     derivations = [Derivation(each, derivation_name(head.slug, each.name)) for each in authored if each.rows]
     return Runbook(head, ledgers, bundle.version, rules_of(module, bundle) if module else (), derivations)
+
+
+def _not_ours(bundle: Bundle, module: ModuleType) -> str:
+    """What of Dagster's own an assets module has defined: it would be left out without a word."""
+    for name, value in vars(module).items():
+        if isinstance(value, _DAGSTERS_OWN):
+            found = ast.walk(ast.parse((bundle.root / "assets.py").read_text()))
+            lines = [node.lineno for node in found if _binds(node, name) and isinstance(node, ast.stmt)]
+            return f"assets.py, line {min(lines, default=1)}: {name} is {type(value).__name__} of Dagster; " + (
+                "a runbook defines nothing but @subledger_asset, whose key lies in its tenant"
+            )
+    return ""
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return node.name == name
+    targets = [*node.targets] if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:

@@ -18,6 +18,7 @@ import psycopg
 
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import TransientError, UsageError
+from ntro_dagster.platforms.statements import statements
 
 _FILE = re.compile(r"^(\d{3})_[a-z0-9_]+\.sql$")
 _LOCK = 0x6E74726F
@@ -125,6 +126,9 @@ def lacking(connection: psycopg.Connection, owner: str, folder: Path) -> list[Pa
     """The files that have not run yet. Raises: `MigrationRefusedError`."""
     files, applied = migration_files(folder), _applied(connection, owner)
     names = [file.name for file in files]
+    for number, file in enumerate(files, 1):
+        if int(file.name[:3]) != number:
+            raise MigrationRefusedError(file=file.name, why=f"there is no file with the number {number:03d} before it")
     if len(names) < len(applied) and names == sorted(applied)[: len(names)]:
         applied = {name: applied[name] for name in names}
     _check(files, applied)
@@ -143,14 +147,14 @@ def _check(files: list[Path], applied: dict[str, str]) -> None:
         if name not in names:
             raise MigrationRefusedError(file=name, why="it ran on this database but is gone")
     for file in files:
-        if file.name in applied and applied[file.name] != checksum(file.read_text()):
+        if file.name in applied and applied[file.name] != checksum(_text(file)):
             raise MigrationRefusedError(file=file.name, why="it was edited after it ran")
         if file.name not in applied and applied and file.name < max(applied):
             raise MigrationRefusedError(file=file.name, why=f"it comes before {max(applied)}, which already ran")
 
 
 def _apply(connection: psycopg.Connection, owner: str, file: Path, through: LiteralString | None = None) -> str:
-    text = file.read_text()
+    text = _text(file)
     started = time.monotonic()
     try:
         with connection.transaction():
@@ -162,12 +166,39 @@ def _apply(connection: psycopg.Connection, owner: str, file: Path, through: Lite
                 "INSERT INTO system.schema_migrations (bundle, name, checksum, milliseconds) VALUES (%s, %s, %s, %s)",
                 [owner, file.name, checksum(text), round((time.monotonic() - started) * 1000)],
             )
+    except psycopg.errors.LockNotAvailable:
+        raise
     except psycopg.Error as error:
-        raise MigrationFailedError(file=file.name, line=_line(text, error), why=str(error)) from error
+        if connection.closed:
+            raise
+        raise MigrationFailedError(file=file.name, line=_line(connection, text, error, through), why=_why(error)) from error
     return file.name
 
 
-def _line(text: str, error: psycopg.Error) -> int:
-    """Where in the file, as far as PostgreSQL says; else the first."""
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MigrationRefusedError(file=file.name, why=f"its byte {error.start:,} is not UTF-8") from None
+
+
+def _why(error: psycopg.Error) -> str:
+    """Without PostgreSQL's own count of lines, which is of the piece that it was given."""
+    said = [error.diag.message_primary or str(error), error.diag.message_detail, error.diag.message_hint]
+    return ". ".join(part.rstrip(".") for part in said if part)
+
+
+def _line(connection: psycopg.Connection, text: str, error: psycopg.Error, through: LiteralString | None) -> int:
+    """Where in the file: as PostgreSQL says; else of the statement that fails alike when they are tried one by one; else 1."""
     position = error.diag.internal_position or error.diag.statement_position
-    return text.count("\n", 0, int(position) - 1) + 1 if position else 1
+    if position:
+        return text.count("\n", 0, int(position) - 1) + 1
+    if through is None:
+        return 1
+    with connection.transaction(force_rollback=True):
+        for line, statement in statements(text):
+            try:
+                connection.execute(through, [statement])
+            except psycopg.Error as again:
+                return line if again.sqlstate == error.sqlstate else 1
+    return 1

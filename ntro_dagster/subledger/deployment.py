@@ -52,11 +52,14 @@ def deploy(owner_dsn: str, *bundles: Bundle) -> list[str]:
     return applied
 
 
-def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool = False) -> None:
+def attach(
+    connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool = False, unchanged: bool = False
+) -> None:
     """Compare each type with its table, and give the table its lifecycle and history.
 
     Args: `surplus`: whether a table may have columns, filled by nobody, that the type does not know: an earlier version of a
-        runbook goes back to a table that a later one has widened.
+        runbook goes back to a table that a later one has widened. `unchanged`: whether the tables are as they were; one whose
+        type is so too is then left alone, because runs at work may hold it.
 
     Raises: `TableDriftError`, `ProposalMissingError`, `StatusInUseError`, `LifecycleInvalidError`.
     """
@@ -65,6 +68,8 @@ def attach(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, 
         check(kind.table, kind.lifecycle, kind.lifecycle.statuses)
         if kind.lifecycle.posted and not kind.proposes:
             raise ProposalMissingError(name=kind.table, posted=kind.lifecycle.posted)
+        if unchanged and _attached(connection, kind):
+            continue
         _check_statuses(connection, kind)
         connection.execute(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
@@ -96,6 +101,12 @@ def _check_statuses(connection: psycopg.Connection, kind: TypeDescription) -> No
     ).fetchall()
     if found:
         raise StatusInUseError(name=kind.table, statuses=", ".join(status for (status,) in found))
+
+
+def _attached(connection: psycopg.Connection, kind: TypeDescription) -> bool:
+    """Whether the table has this very lifecycle and history."""
+    query = "SELECT 1 FROM system.subledger_types WHERE table_name = %s AND active AND description = %s"
+    return connection.execute(query, [kind.table, Jsonb(kind.as_json())]).fetchone() is not None
 
 
 def _written(columns: Mapping[str, str], other: Mapping[str, str]) -> str:

@@ -13,13 +13,15 @@ from psycopg.types.json import Jsonb
 
 from ntro_dagster.bundles import Bundle, frontmatter
 from ntro_dagster.bundles.archive import Manifest
-from ntro_dagster.errors import UsageError
+from ntro_dagster.errors import TransientError, UsageError
 from ntro_dagster.platforms.migrations import hold_migrations, lacking, migrate_within
 from ntro_dagster.subledger.deployment import attach, compare, deploy
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
 from ntro_dagster.tenant.declarations import Declarations, declare
 from ntro_dagster.tenant.entities import drop_views, refresh_views
+
+LOCK_PATIENCE_S = 5
 
 
 class RowsOpenError(UsageError):
@@ -38,6 +40,15 @@ class DocumentsWaitingError(UsageError):
     summary = "documents wait for a subledger that would not be filled any more"
     detail = "{documents} documents wait to be read into {table}, and the version to be active does not fill it"
     mend = "let the waiting runs end first, or keep the asset in the runbook"
+
+
+class TablesInUseError(TransientError):
+    """Values: `seconds`."""
+
+    code = "TABLES_IN_USE"
+    summary = "runs at work hold tables that the deployment must change"
+    detail = "runs at work have held tables that the deployment must change for more than {seconds} s"
+    mend = "nothing was changed; try again when these runs have ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +109,20 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
 
     Carrying out the same change again does nothing. Where it raises, nothing of it stays.
 
-    Raises: what `migrate_within`, `attach` and `declare` raise, `RowsOpenError`, `DocumentsWaitingError`.
+    Raises: what `migrate_within`, `attach` and `declare` raise, `RowsOpenError`, `DocumentsWaitingError`,
+        `TablesInUseError`.
     """
+    try:
+        return _carry_out(owner_dsn, change)
+    except psycopg.errors.LockNotAvailable:
+        raise TablesInUseError(seconds=LOCK_PATIENCE_S) from None
+
+
+def _carry_out(owner_dsn: str, change: Change) -> list[str]:
     applied: list[str] = []
     with psycopg.connect(owner_dsn) as connection:
+        # whoever waits for a table holds up everyone who comes after: not for long
+        connection.execute(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE_S}s'".encode())
         hold_migrations(connection)
         if connection.execute("SELECT 1 FROM system.deployments WHERE deployment_id = %s", [change.id]).fetchone():
             return []
@@ -109,7 +130,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
             if lacking(connection, change.slug, change.migrations):
                 drop_views(connection, change.slug.replace("-", "_") + "__")
             applied = migrate_within(connection, change.slug, change.migrations)
-            attach(connection, change.types, surplus=True)
+            attach(connection, change.types, surplus=True, unchanged=not applied)
             compare(connection, change.pinned, surplus=True)
             connection.execute(
                 "INSERT INTO system.runbook_versions (slug, version, label, manifest) VALUES (%s, %s, %s, %s) "

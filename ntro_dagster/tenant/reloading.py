@@ -70,7 +70,8 @@ def reload(server: Any, definitions: str) -> None:
         server._serializable_load_error = None
         server._server_id = str(uuid.uuid4())  # by which the workspace sees that it must ask again
         server.code = code
-        retire_fork_server()
+        with server._execution_lock:  # under which runs are made
+            retire_fork_server()
 
 
 def retire_fork_server() -> None:

@@ -3,7 +3,8 @@ it no data to define it by.
 
 Neither does the machine, where its kernel can see to that (`tenant.seclusion`).
 
-Prints one JSON object on standard output; whatever the code itself prints goes to standard error.
+Prints one JSON object on standard output: the answer, or under `refused` why there is none and in which line of which bundle.
+Whatever the code itself prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -24,6 +26,7 @@ from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import subledger_types
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
 from ntro_dagster.tenant.declarations import Declarations
+from ntro_dagster.tenant.load_failures import bundles_apart, load_failure
 from ntro_dagster.tenant.seclusion import seclude
 
 
@@ -81,7 +84,12 @@ def main() -> None:
         listed=[] if its_own else [platform / "runbooks"],
     )
     with redirect_stdout(sys.stderr):
-        found = survey(definitions_module(os.environ.get(DEFINITIONS_MODULE)), active)
+        try:
+            with bundles_apart():
+                found = survey(definitions_module(os.environ.get(DEFINITIONS_MODULE)), active)
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            found = {"refused": load_failure(error, active.bundles)}
     said.write(json.dumps(found))
 
 

@@ -19,7 +19,7 @@ from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.names import SURVEYS
 from ntro_dagster.errors import NtroError
 
-FORMAT = 3
+FORMAT = 4
 
 
 class DefinitionNotDeployedError(NtroError):
@@ -36,7 +36,7 @@ class Survey:
         source: digest of the code that was asked, so that the same code is asked once.
         module, attribute: where the definitions are; `executable`: the Python that imports them.
         repository, jobs: Dagster's snapshots, in the form in which they travel.
-        names: every name of code in them.
+        names: every name of code in them; `former`: those that earlier definitions had, which runs at work may bear still.
         statuses: every status that a row type of the tenant's has.
     """
 
@@ -49,6 +49,7 @@ class Survey:
     jobs: dict[str, dict[str, Any]]
     names: frozenset[str]
     statuses: frozenset[str] = frozenset()
+    former: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, tenant: str, source: str, said: dict[str, Any], *, module: str, executable: str) -> Survey:
@@ -96,6 +97,7 @@ class Survey:
                 "jobs": self.jobs,
                 "names": sorted(self.names),
                 "statuses": sorted(self.statuses),
+                "former": sorted(self.former),
             },
             sort_keys=True,
         )
@@ -106,7 +108,12 @@ class Survey:
         known = json.loads(text)
         if known.pop("format", None) != FORMAT:
             raise DefinitionNotDeployedError
-        return cls(**{**known, "names": frozenset(known["names"]), "statuses": frozenset(known["statuses"])})
+        sets = {name: frozenset(known[name]) for name in ("names", "statuses", "former")}
+        return cls(**{**known, **sets})
+
+    def after(self, earlier: Survey) -> Survey:
+        """This one, for a tenant in which runs may be at work on the code of `earlier`."""
+        return replace(self, former=(earlier.names | earlier.former) - self.names)
 
 
 def _statuses(said: dict[str, Any]) -> Iterator[Any]:
@@ -145,7 +152,8 @@ def known_names(tenant: str, directory: Path | None = None) -> frozenset[str]:
 
     Raises: `DefinitionNotDeployedError`.
     """
-    return survey_of(tenant, directory).names
+    survey = survey_of(tenant, directory)
+    return survey.names | survey.former
 
 
 def known_statuses(tenant: str) -> frozenset[str]:
