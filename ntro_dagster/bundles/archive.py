@@ -198,6 +198,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 if kind not in {0, stat.S_IFREG}:  # some programs name no kind
                     raise BundleRefusedError(path=member.filename, why="is a link, or not a file")
+                if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                    raise BundleRefusedError(path=member.filename, why="is packed in a way that is not usual for archives")
                 if member.file_size > LARGEST_FILE:
                     raise BundleRefusedError(path=member.filename, why=f"has {member.file_size:,} bytes")
                 if member.filename.casefold() in seen:

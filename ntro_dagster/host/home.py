@@ -239,7 +239,14 @@ class TenantHome:
             private_directory(self.socket.parent, Access(before=(uid or 0,)))
             for stale in self.socket.parent.iterdir():  # nothing runs that was not made for this user
                 stale.unlink()
-            for path, files in ((self.logs, 0o600), (self.artifacts, 0o600), (self.documents, 0o440)):
+            handed = {
+                self.logs: 0o600,
+                self.artifacts: 0o600,
+                self.documents: 0o440,
+                self.bundles: 0o640,
+                self.active.parent: 0o640,
+            }
+            for path, files in handed.items():
                 private_directory(path, Access(before=(uid or 0,)))
                 left += hand_over(path, directories[path], files=files)
         for path, access in directories.items():

@@ -48,6 +48,7 @@ from ntro_dagster.boundary.answers import guard as answers
 from ntro_dagster.boundary.answers.calls import ANSWERS
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
 from ntro_dagster.boundary.names import SURVEYS
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.tenant.survey import survey
 
 SECRET, NUMBER = "CanaryQ7x", 918273645
@@ -88,7 +89,9 @@ def surveyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def _surveyed() -> str:
-    return Survey.of(TENANT, "source", survey("hostile_server"), module="hostile_server", executable=sys.executable).to_json()
+    return Survey.of(
+        TENANT, "source", survey("hostile_server", ActiveSet()), module="hostile_server", executable=sys.executable
+    ).to_json()
 
 
 def _sensor_answer() -> SensorExecutionData:

@@ -15,7 +15,7 @@ from typing import Any
 
 import os_users_attack
 import psutil
-from cli_home import CommandLine, write_return
+from cli_home import ROOT, CommandLine, write_return
 
 import ntro_dagster
 from ntro_dagster.host.home import Home
@@ -92,8 +92,10 @@ def main(place: Path) -> dict[str, Any]:
 
 def live(place: Path, ntro: CommandLine, home: Home) -> dict[str, Any]:
     ntro.ok("up", "--detach", "--shared-user")
+    ntro.ok("workflow", "push", ROOT / "runbooks" / "expense-processor")
     for slug in TENANTS:
         ntro.ok("tenant", "create", slug, "--name", slug.title())
+        ntro.ok("workflow", "deploy", "expense-processor", "--tenant", slug)
     shared = ntro.ok("doctor")["checks"]
     first = write_return(place / "acme" / "2025-01" / "first.csv", "SPV One,01/01/2025,Travel Ltd,12.50")
     ntro.ok("ingest", first, "--tenant", "acme", "--create-entities", "--wait")

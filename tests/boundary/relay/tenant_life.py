@@ -44,7 +44,7 @@ from ntro_dagster.boundary.answers.calls import ANSWERS
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.boundary.relay import connection
 from ntro_dagster.boundary.relay.connection import Sent
-from ntro_dagster.bundles import platform_bundle, runbook_bundles
+from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
 from ntro_dagster.platforms.environment import journal_from_environment
@@ -83,7 +83,7 @@ def environment(given: Mapping[str, str], without: Sequence[str] = ()) -> Iterat
 
 def prepare(credentials: DatabaseCredentials) -> None:
     """A tenant's database as `ntro tenant create` leaves it, to be copied."""
-    bring_up_to_date(credentials.owner, platform_bundle(), *runbook_bundles())
+    bring_up_to_date(credentials.owner, platform_bundle(), runbook_bundle("expense-processor"))
     with psycopg.connect(credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
         accounts = [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)]
         owner.cursor().executemany(
@@ -193,7 +193,7 @@ class Stage:
 
 @contextmanager
 def staged(world: World, admin_dsn: str, made: DatabaseCredentials) -> Iterator[Stage]:
-    load_types(platform_bundle(), *runbook_bundles())
+    load_types(platform_bundle(), runbook_bundle("expense-processor"))
     with environment({"NTRO_TENANT": TENANT}):
         prepare(made)
         origin = InProcessCodeLocationOrigin(

@@ -21,6 +21,8 @@ from world import serving, world
 
 from ntro_dagster.boundary.answers.survey import known_names
 from ntro_dagster.boundary.names import SURVEYS
+from ntro_dagster.bundles import runbook_bundle
+from ntro_dagster.bundles.active import ACTIVE, ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.surveys import survey_tenants
@@ -47,6 +49,9 @@ def stage(
         tenant = here.home.tenant(TENANT)
         tenant.create()
         write_environment(tenant.process_env, tenant.places)
+        active = ActiveSet((runbook_bundle("expense-processor"),))
+        tenant.active.write_text(active.to_json())
+        patch.setenv(ACTIVE, str(tenant.active))
         survey_tenants(here.home, [TENANT])
         patch.setenv(SURVEYS, str(here.home.surveys))
         with staged(here, postgres_server.admin_dsn(), made) as ready:

@@ -10,6 +10,9 @@ from pathlib import Path
 HEAD = """---
 slug: {slug}
 name: Sample
+description: A sample.
+jurisdictions: [UK]
+start: "2020-01"
 version: {label}
 reads:
   lines: [{slug}-return]

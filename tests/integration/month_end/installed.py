@@ -279,10 +279,15 @@ def _remove(root: Path, home: Home) -> None:
     shutil.rmtree(home.sockets, ignore_errors=True)
 
 
+def deploy_expenses(site: Site, slug: str) -> None:
+    runbooks = Runbooks(site.installation)
+    runbooks.push(runbook_bundle("expense-processor").root)
+    runbooks.deploy("expense-processor", slug)
+
+
 def add_tenant(site: Site, slug: str, name: str, entities: Mapping[str, str], *, currency: str = "GBP") -> Client:
     create_tenant(site.installation, slug, name=name)
-    Runbooks(site.installation).push(runbook_bundle("expense-processor").root)
-    Runbooks(site.installation).deploy("expense-processor", slug)
+    deploy_expenses(site, slug)
     ensure_entities(site.installation, slug, dict(entities), currency=currency)
     return site.client(slug)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
-from installed import Site, eventually, installed, invent
+from installed import Site, deploy_expenses, eventually, installed, invent
 
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.host.tenancy import EntityExistsError, create_entity, create_tenant
@@ -74,6 +74,7 @@ def site() -> Iterator[Site]:
     """A running installation with one tenant, to which others are added while it runs."""
     with installed() as site:
         create_tenant(site.installation, "host", name="Host Fund")
+        deploy_expenses(site, "host")
         site.installation.start_services()
         yield site
 
@@ -110,6 +111,7 @@ def test_killed_creating_a_tenant(site: Site, point: str) -> None:
     client = site.client(slug)
     assert client.ask("SELECT slug, name FROM system.tenant") == [{"slug": slug, "name": "Client"}]
     assert client.value("SELECT count(*) FROM ledgers.accounts") > 10
+    deploy_expenses(site, slug)
     create_entity(site.installation, slug, "one", name="One")
     document = invent(site.home.root / "documents" / f"{slug}.csv", PERIOD, 3)
     client.submit(document.path, PERIOD, "one")
