@@ -188,10 +188,10 @@ class Runbooks:
                     deployment.version,
                     read_folder(root) if root else None,
                     root / "migrations" if root else None,
-                    [kind for kind in answer.types if kind.owner_runbook == slug],
-                    [kind for kind in answer.pinned if kind.owner_runbook == slug],
-                    answer.reads.get(slug, {}),
-                    answer.declared.get(slug, Declarations()),
+                    types=[kind for kind in answer.types if kind.owner_runbook == slug],
+                    pinned=[kind for kind in answer.pinned if kind.owner_runbook == slug],
+                    reads=answer.reads.get(slug, {}),
+                    declared=answer.declared.get(slug, Declarations()),
                 ),
             )
         except BaseException as error:

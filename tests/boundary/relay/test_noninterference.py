@@ -176,7 +176,7 @@ def test_a_failure_tells_no_more_than_its_code(
 
 
 def test_a_failing_sensor_tells_no_more_than_its_code(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(database: Any, *_: Any) -> Any:
+    async def fail(database: Any, *_: Any, **__: Any) -> Any:
         (row,) = await database.fetch("SELECT string_agg(raw::text, ' ') AS said FROM ingest.submitted_records")
         raise LookupError(row["said"])
 

@@ -122,4 +122,4 @@ FLAWS = {
 
 
 def flawed(name: str, good: Sample) -> Sample:
-    return FLAWS[name].edit(replace(good, label=f"0.{len(name)}"))
+    return FLAWS[name].edit(replace(good, label=f"0.{len(name)}.0"))

@@ -11,10 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "month_end"))
 
 from installed import Site, installed
+from samples import TENANT
 
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
-
-TENANT = "alpha"
 
 
 @pytest.fixture(scope="module")

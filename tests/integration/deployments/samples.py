@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+TENANT = "alpha"
+
 HEAD = """---
 slug: {slug}
 name: Sample

@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from conftest import TENANT
 from installed import Client, Site, eventually
 from killing import _kill
-from samples import Sample
+from samples import TENANT, Sample
 from sqlalchemy.exc import OperationalError
 from standing import applied, assert_told, push, shown, told
 
@@ -116,7 +115,7 @@ def back(site: Site) -> bool:
 def test_something_dies_under_a_deployment(
     both: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, kill: Callable[[Site], None]
 ) -> None:
-    slug = f"dies-{name}-{kill.__name__}".replace("_", "-")[:36]
+    slug = f"{kill.__name__.removeprefix('kill_')}-{name}".replace("_", "-")[:30]
     runbooks, client = Runbooks(both.installation), both.client(TENANT)
     before = shown(both, TENANT)
     version = push(both, Sample(slug), tmp_path).version

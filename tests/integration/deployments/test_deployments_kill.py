@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TENANT
 from installed import Site
-from samples import Sample
+from samples import TENANT, Sample
 from standing import applied, assert_told, push, told
 
 from ntro_dagster.host.deployments import Runbooks
@@ -108,7 +107,7 @@ def prepared(site: Site, slug: str, folder: Path) -> tuple[str, str, dict[str, s
 @pytest.fixture
 def slug(request: pytest.FixtureRequest, site: Site) -> object:
     name = request.node.callspec.id.replace(" ", "-")
-    slug = f"{request.node.originalname.removeprefix('test_killed_')[:1]}-{name}"[:36]
+    slug = f"{request.node.originalname.removeprefix('test_killed_')[:1]}-{name}"[:30]
     yield slug
     runbooks = Runbooks(site.installation)
     runbooks.settle(TENANT)

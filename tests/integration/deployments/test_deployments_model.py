@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from conftest import TENANT
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from installed import Site
-from samples import Sample
+from samples import TENANT, Sample
 from standing import applied, assert_told, push
 
 from ntro_dagster.errors import NtroError

@@ -11,11 +11,10 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from conftest import TENANT
 from dagster import DagsterRunStatus
 from dagster._grpc.client import DagsterGrpcClient
 from installed import Client, Site, eventually, installed
-from samples import Sample
+from samples import TENANT, Sample
 from standing import applied, assert_told, push, shown, submit
 
 from ntro_dagster.boundary.names import PARTITION_TAG, unit
@@ -45,7 +44,14 @@ def deploy_all(site: Site, versions: dict[str, str]) -> None:
             act = known.start(TENANT, slug, bundle.version, Act.DEPLOY)
             types = [kind for kind in answer.types if kind.owner_runbook == slug]
             change = Change(
-                act.id, "deploy", slug, bundle.version, read_folder(bundle.root), bundle.migrations, types, answer.reads[slug]
+                act.id,
+                "deploy",
+                slug,
+                bundle.version,
+                read_folder(bundle.root),
+                bundle.migrations,
+                types,
+                reads=answer.reads[slug],
             )
             carry_out(credential(site.home, TENANT, Role.OWNER), change)
             known.end(act.id)
