@@ -61,6 +61,7 @@ TENANT_POINTS = {
     "process started": ("ntro_dagster.host.supervision", "Supervisor.add", 2),
     "serving": ("ntro_dagster.host.installation", "Installation.start_services", 1),
 }
+SHORT = {"database made", "some migrations", "environment written", "process started", "partition added"}
 ENTITY_POINTS = {
     "registered": ("ntro_dagster.workspace.registry", "Registry.create_entity", 1),
     "partition added": ("ntro_dagster.host.tenancy", "_add_partitions", 1),
@@ -97,7 +98,7 @@ def locations(site: Site) -> dict[str, str]:
     return {entry["name"]: (entry["locationOrLoadError"] or {}).get("__typename", "") for entry in entries}
 
 
-@pytest.mark.parametrize("point", TENANT_POINTS)
+@pytest.mark.parametrize("point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.long) for p in TENANT_POINTS])
 def test_killed_creating_a_tenant(site: Site, point: str) -> None:
     slug = "t_" + point.replace(" ", "_")
     die_creating(site, "tenant", slug, TENANT_POINTS[point])
@@ -125,7 +126,7 @@ def test_tenants_completed_after_a_kill_work(site: Site) -> None:
         assert client.statuses("one", PERIOD) == {"PENDING": 3}
 
 
-@pytest.mark.parametrize("point", ENTITY_POINTS)
+@pytest.mark.parametrize("point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.long) for p in ENTITY_POINTS])
 def test_killed_creating_an_entity(site: Site, point: str) -> None:
     slug = "e-" + point.replace(" ", "-")
     die_creating(site, "entity", slug, ENTITY_POINTS[point])
