@@ -44,7 +44,7 @@ class Frontmatter:
     Attributes:
         version: semantic version, as the author counts; what is deployed goes by its content.
         start: first month, `YYYY-MM`, that the runbook is for.
-        schedule: five cron fields, in `timezone` (IANA name): what a binding takes that says nothing else.
+        schedule: five cron fields, in `timezone` (IANA name): what its author proposes to whoever binds it.
         reads: for each subledger that is filled from documents, the sources of those documents.
         parameters: JSON Schema of what a binding may set; closed kinds only.
         derives: for each subledger that is filled from other rows, from which.

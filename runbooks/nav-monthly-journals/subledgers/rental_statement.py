@@ -34,7 +34,8 @@ class RentalStatementRow(Row):
         property_ref: the agent's id of what is let; `unit` is how people call it.
         fees_charged: to the tenant, for paying late or not at all: due with the rent.
         arrears_30d: what this month left unpaid. What earlier months left is aged in the journals, where they are known.
-        deductions_total, management_fee_gross, repairs_gross, net_cash_received: where the agent states them by unit.
+        arrears_60d, arrears_90d_plus, deductions_total, management_fee_gross, repairs_gross, net_cash_received: zero; the exports
+            that are read do not state them by unit.
     """
 
     status: ReviewedStatus = ReviewedStatus.PENDING
