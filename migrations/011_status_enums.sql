@@ -142,7 +142,7 @@ BEGIN
             SELECT %2$L, n.entity_id, n.period, change FROM new_rows n GROUP BY n.entity_id, n.period
              ORDER BY n.entity_id, n.period
             ON CONFLICT (subledger, entity_id, period) DO UPDATE
-               SET last_change = greatest(a.last_change, EXCLUDED.last_change);
+               SET last_change = greatest(a.last_change + 1, EXCLUDED.last_change);
             RETURN NULL;
         END $f$ $body$, name || '_inserted', name, replace(after, 'NEW.', 'n.'));
 
@@ -168,7 +168,7 @@ BEGIN
             SELECT %2$L, n.entity_id, n.period, change FROM new_rows n GROUP BY n.entity_id, n.period
              ORDER BY n.entity_id, n.period
             ON CONFLICT (subledger, entity_id, period) DO UPDATE
-               SET last_change = greatest(a.last_change, EXCLUDED.last_change);
+               SET last_change = greatest(a.last_change + 1, EXCLUDED.last_change);
             RETURN NULL;
         END $f$ $body$, name || '_updated', name, unsigned, signed, posted, posting);
 

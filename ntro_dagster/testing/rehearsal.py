@@ -33,7 +33,7 @@ from ntro_dagster.orchestration.derived import derive
 from ntro_dagster.orchestration.runbook import Runbook, read_runbook
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
-from ntro_dagster.subledger.registry import SubledgerType, subledger_types
+from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
 from ntro_dagster.subledger.review import apply_signals, file_signal
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.testing.samples import SampleDesk
@@ -94,6 +94,7 @@ def rehearse(root: Path, scenario: Scenario | str | Path, *, say: Say | None = N
     with scratch_database() as database, _bound(database.app):
         head = _head(root)
         bundle = Bundle(head.slug, root, f"v_{secrets.token_hex(6)}")  # so that its code is read anew
+        load_types(platform_bundle())
         bring_up_to_date(database.owner, bundle)
         stage_set = _Stage(head, bundle, read_runbook(bundle), chosen, database, begun, say)
         stage_set.note("deployed")

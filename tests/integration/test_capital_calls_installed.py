@@ -40,7 +40,7 @@ def ntro() -> Iterator[CommandLine]:
 
 def file(ntro: CommandLine, subledger: str, change: dict[str, dict[str, str]] | None = None) -> None:
     """A sample's records, as filing a document leaves them; `change`: other values by investor."""
-    with (BUNDLE / "samples" / f"{subledger}.csv").open(newline="") as table:
+    with (BUNDLE / "samples" / subledger / "2025-01" / f"{subledger}.csv").open(newline="") as table:
         records = [row | (change or {}).get(row["investor"], {}) for row in csv.DictReader(table)]
     table_name = {"commitments": "capital_calls__commitment", "call-notices": "capital_calls__capital_call"}[subledger]
     document = uuid4()

@@ -3,6 +3,8 @@
 import pytest
 
 from ntro_dagster.bundles import BundleNotFoundError, frontmatter, platform_bundle, runbook_bundle, runbook_bundles
+from ntro_dagster.bundles.check import check
+from ntro_dagster.bundles.problems import Severity
 from ntro_dagster.subledger.registry import load_types, subledger_types
 
 
@@ -26,5 +28,6 @@ def test_an_unknown_runbook_is_named_with_the_known_ones() -> None:
 @pytest.mark.parametrize("bundle", runbook_bundles(), ids=lambda bundle: bundle.slug)
 def test_every_runbook_says_what_the_loader_asks(bundle) -> None:  # type: ignore[no-untyped-def]
     head = frontmatter(bundle)
+    assert [str(each) for each in check(bundle.root) if each.severity is Severity.ERROR] == []
     assert len(head.schedule.split()) == 5
     assert head.timezone

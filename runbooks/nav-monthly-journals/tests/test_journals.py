@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ntro_dagster.bundles import Bundle
+from ntro_dagster.testing import rehearse
 
 BUNDLE = Bundle("nav-monthly-journals", Path(__file__).parents[1])
 figures, ageing, reconciliation, journals = (BUNDLE.load(name) for name in ("figures", "ageing", "reconciliation", "journals"))
@@ -192,3 +193,11 @@ def test_a_rate_that_changes_is_said() -> None:
     rents = [rent("2022-01"), rent("2022-02")]
     made = books("2022-02", rents, [statement("2022-01"), statement("2022-02", rate="0.1")])
     assert codes(made["payout:t28"]) == ["FEE_RATE_CHANGED"]
+
+
+def test_the_samples_go_all_the_way() -> None:
+    root = Path(__file__).parents[1]
+    found = rehearse(root, root / "tests" / "samples.yaml")
+    assert found.passed, found.reasons
+    assert found.counts["journal_proposals"] == {"POSTED": 24}
+    assert found.balances["GBP"]["1200"] == 0, "the agent has paid out all that he took"

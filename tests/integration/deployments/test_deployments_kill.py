@@ -77,12 +77,12 @@ POINTS = {
     "followed": (HOST, "Runbooks._follow", 2, AFTER),
     "ended": (HOST, "Deployments.end", 1, AFTER),
 }
-SHORT = {"verified", "begun", "second migration", "retired", "carried out", "list written", "reloaded", "ended"}
+SHORT = {"begun", "second migration", "carried out", "list written", "reloaded"}
 MIGRATES = {"first migration", "second migration", "views drawn"}
 UNPACKS = {"in the midst of unpacking", "unpacked and not renamed", "all unpacked", "verified"}
 WITHDRAWS = [point for point in POINTS if point not in MIGRATES | UNPACKS | {"unpacked", "migrated", "attached"}]
 ROLLS_BACK = [point for point in POINTS if point not in MIGRATES | UNPACKS]
-SOME = ["begun", "retired", "carried out", "list written"]
+SOME = ["carried out", "list written"]
 
 
 def die(site: Site, act: str, slug: str, point: str, wanted: str = "") -> bool:

@@ -46,7 +46,7 @@ def file(flat: LetFlat, path: Path, source: str, *, store: Path, period: str | N
 
 def file_all(flat: LetFlat, store: Path) -> None:
     for name in ("rents", "repairs", "payouts"):
-        outcome = file(flat, SAMPLES / f"agent_{name}.csv", f"agent-{name}", store=store)
+        outcome = file(flat, SAMPLES / f"agent-{name}" / "2025-01" / f"agent_{name}.csv", f"agent-{name}", store=store)
         assert (outcome.status, outcome.period, outcome.rejected_rows) == (IngestStatus.ACCEPTED, None, None)
 
 
@@ -74,7 +74,7 @@ def test_one_file_holds_many_landlords_and_months(agent: LetFlat, tmp_path: Path
         ("landlord-b", "2025-02", 1),
         ("landlord-b", "2025-03", 1),
     ]
-    again = file(agent, SAMPLES / "agent_rents.csv", "agent-rents", store=tmp_path)
+    again = file(agent, SAMPLES / "agent-rents" / "2025-01" / "agent_rents.csv", "agent-rents", store=tmp_path)
     assert again.status is IngestStatus.DUPLICATE
 
 

@@ -33,7 +33,7 @@ def file(client: Client, name: str) -> None:
             await submit(
                 database,
                 DocumentStore(client.home.tenant(client.slug).documents),
-                RUNBOOK.root / "samples" / f"agent_{name}.csv",
+                RUNBOOK.root / "samples" / f"agent-{name}" / "2025-01" / f"agent_{name}.csv",
                 resolve=lambda names: entities_by_spelling(database, names),
                 submitted_by=PREPARER,
                 source=f"agent-{name}",

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -48,7 +47,7 @@ LAYOUT = Layout(
 
 
 def sample(name: str, change: Callable[[dict[str, str]], dict[str, str] | None] = lambda row: row) -> list[dict[str, str]]:
-    with (Path(SAMPLES) / f"{name}.csv").open(newline="") as table:
+    with (SAMPLES / name / "2025-01" / f"{name}.csv").open(newline="") as table:
         return [changed for row in csv.DictReader(table) if (changed := change(row))]
 
 
