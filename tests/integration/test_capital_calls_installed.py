@@ -90,6 +90,7 @@ def counted(ntro: CommandLine) -> set[str]:
     return {name for name in names if any(name in event for (event,) in told)}
 
 
+@pytest.mark.long
 def test_calls_go_their_own_way_by_sensors_people_and_time(ntro: CommandLine) -> None:
     file(ntro, "commitments")
     until("staged", statuses(ntro, "commitment"), dict.fromkeys(("Investor A", "Investor B", "Investor C"), "PENDING"))
