@@ -32,7 +32,6 @@ _OVERHEAD = 1_024  # per member: headers and its name, twice
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP can say
 _REGULAR = (stat.S_IFREG | 0o644) << 16
 LEFT_OUT = frozenset({"__pycache__"})
-_SLUG = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _LABEL = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,39}")
 
 
@@ -103,8 +102,6 @@ def read_folder(root: Path) -> Manifest:
     if "runbook.md" not in files:
         raise BundleRefusedError(path=root.name, why="there is no runbook.md in it")
     head = frontmatter(Bundle(root.name, root))
-    if not _SLUG.fullmatch(head.slug):
-        raise BundleRefusedError(path="runbook.md", why="its slug is not lower-case letters, digits and -, at most 41")
     if not _LABEL.fullmatch(head.version):
         raise BundleRefusedError(path="runbook.md", why="its version is not letters, digits and .+-, at most 40")
     return Manifest(head.slug, head.version, files, size)

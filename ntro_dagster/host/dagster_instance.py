@@ -124,7 +124,7 @@ def write_instance(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant:
 
 
 def write_workspace(home: Home, tenants: Iterable[str]) -> None:
-    """Write workspace.yaml for these slugs. The daemon reads it every minute, the webserver at `reload_workspace()`."""
+    """Write workspace.yaml for these slugs. The daemon sees it within 5 s, the webserver at `reload_workspace()`."""
     content = workspace_config(home.tenant(slug) for slug in tenants)
     write_private(home.workspace_file, HEADER + yaml.safe_dump(content, sort_keys=False), readers=home.workspace_user)
 

@@ -270,6 +270,7 @@ class Runbooks:
         except Exception:
             raise ReloadFailedError(tenant=home.slug) from None
         reload_location(self._installation.addresses.dagster, home.slug)
+        self._home.workspace_file.touch()  # which the daemon watches
 
     @contextmanager
     def _lock(self, tenant: str) -> Iterator[None]:

@@ -201,8 +201,7 @@ class Installation:
 
         Returns when they answer and whatever had died is well again.
         """
-        from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which are about installations
-        from ntro_dagster.host.deployments import Runbooks  # noqa: PLC0415
+        from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
 
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
@@ -210,8 +209,7 @@ class Installation:
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
             self._tell_places(slug)
-            Runbooks(self).settle(slug)
-            reconcile(self, slug)
+            reconcile(self, slug)  # which settles its deployments, too
         running = {process.name for process in self.supervisor.status()}
         survey_tenants(
             self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
@@ -259,7 +257,7 @@ class Installation:
         return self.supervisor.status()
 
     def reload_locations(self) -> None:
-        """Have a running webserver see a new tenant. The daemon sees it by itself within a minute."""
+        """Have a running webserver see a new tenant. The daemon sees it by itself within 5 s."""
         reload_workspace(self.addresses.dagster)
 
     # -- processes

@@ -168,8 +168,7 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
     loaded = loaded_set()
     own = next((bundle for bundle in loaded.bundles if bundle.identifier == context.job_name), None)
     if own is not None:
-        pinned = await run.database.fetch_one(_PINNED, {"runbook": own.slug, "entity": run.entity.id})
-        version = pinned["pinned"] if pinned else own.version
+        version = await pinned_to(run.database, str(own.slug), run.entity.slug) or own.version
         own = next((b for b in (own, *loaded.pinned) if (b.slug, b.version) == (own.slug, version)), None)
         if own is None:
             raise PinnedVersionMissingError(version=version)
@@ -187,9 +186,15 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
     return replace(run, bundle=own)
 
 
+async def pinned_to(database: TenantDatabase, runbook: str, entity: str) -> str | None:
+    """The version whose functions every run of `runbook` for `entity` (slug) uses; None: the active one."""
+    row = await database.fetch_one(_PINNED, {"runbook": runbook, "entity": entity})
+    return row["pinned"] if row else None
+
+
 _PINNED = """
-    SELECT pinned FROM system.workflows
-     WHERE runbook = %(runbook)s AND entity_id = %(entity)s AND closed_at IS NULL AND pinned IS NOT NULL"""
+    SELECT w.pinned FROM system.workflows w JOIN system.entities e ON e.id = w.entity_id
+     WHERE w.runbook = %(runbook)s AND e.slug = %(entity)s AND w.closed_at IS NULL"""
 
 
 def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext], Coroutine[Any, Any, T]]) -> T:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from dagster import DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.errors import DagsterCodeLocationNotFoundError, DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import GetCurrentRunsResult
@@ -34,6 +34,13 @@ class NtroRunLauncher(DefaultRunLauncher):
         super().__init__(inst_data)
         self._clock = clock
         self._unreachable_since: dict[str, float] = {}
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Raises: `DagsterUserCodeUnreachableError`, after which the queue keeps the run and tries again."""
+        try:
+            super().launch_run(context)
+        except DagsterCodeLocationNotFoundError:  # a tenant so new that the daemon has not read of it
+            raise DagsterUserCodeUnreachableError("its tenant is not in the daemon's workspace yet") from None
 
     @property
     def supports_check_run_worker_health(self) -> bool:

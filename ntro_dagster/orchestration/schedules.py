@@ -92,21 +92,8 @@ SELECT e.slug, w.period_offset, coalesce(w.pinned, a.version) AS version
    AND w.closed_at IS NULL AND NOT w.paused AND w.armed_at <= %(tick)s AND e.status = 'ACTIVE'
  ORDER BY e.slug"""
 
-_VERSION = """
-SELECT coalesce((SELECT w.pinned FROM system.workflows w JOIN system.entities e ON e.id = w.entity_id
-                  WHERE w.runbook = %(runbook)s AND e.slug = %(entity)s AND w.closed_at IS NULL),
-                (SELECT version FROM system.active_runbooks WHERE slug = %(runbook)s)) AS version"""
-
 
 async def due(database: TenantDatabase, runbook: str, time: Schedule, tick: datetime) -> list[Due]:
     """Who fires at this tick: bound, not paused, and both since before it."""
     asked = {"runbook": runbook, "cron": time.cron, "timezone": time.timezone, "tick": tick}
     return [Due(row["slug"], row["period_offset"], row["version"]) for row in await database.fetch(_DUE, asked)]
-
-
-async def version_for(database: TenantDatabase, runbook: str, entity: str) -> str | None:
-    """The version whose functions a run of `runbook` for `entity` (slug) uses: that which its binding is pinned to, else the
-    active one; None where the runbook was never deployed.
-    """
-    row = await database.fetch_one(_VERSION, {"runbook": runbook, "entity": entity})
-    return row["version"] if row else None

@@ -17,8 +17,8 @@ from typing import LiteralString
 import psycopg
 
 from ntro_dagster.bundles import Bundle
+from ntro_dagster.bundles.sql_files import statements
 from ntro_dagster.errors import TransientError, UsageError
-from ntro_dagster.platforms.statements import statements
 
 _FILE = re.compile(r"^(\d{3})_[a-z0-9_]+\.sql$")
 _LOCK = 0x6E74726F
@@ -196,9 +196,9 @@ def _line(connection: psycopg.Connection, text: str, error: psycopg.Error, throu
     if through is None:
         return 1
     with connection.transaction(force_rollback=True):
-        for line, statement in statements(text):
+        for statement in statements(text):
             try:
-                connection.execute(through, [statement])
+                connection.execute(through, [statement.text])
             except psycopg.Error as again:
-                return line if again.sqlstate == error.sqlstate else 1
+                return statement.line if again.sqlstate == error.sqlstate else 1
     return 1

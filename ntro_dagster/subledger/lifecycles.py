@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from enum import auto
 
-from ntro_dagster.subledger.lifecycle import Edge, lifecycle
-from ntro_dagster.subledger.status import StatusEnum
+from ntro_dagster.subledger.lifecycle import lifecycle
+from ntro_dagster.subledger.status import REVIEW, StatusEnum
 
 
-@lifecycle(
-    Edge("NEEDS_ATTENTION", "PENDING", "accept", by_machine=True),
-    Edge("NEEDS_ATTENTION", "REJECTED", "reject"),
-    Edge("PENDING", "APPROVED", "approve"),
-    Edge("PENDING", "REJECTED", "reject"),
-    Edge("PENDING", "EXCLUDED", "exclude"),
-)
+@lifecycle(*REVIEW)
 class ReviewedStatus(StatusEnum):
     """For rows that others are made of: reviewed, and not posted themselves."""
 

@@ -40,15 +40,17 @@ class StatusEnum(StrEnum):
         return self not in self.lifecycle.open
 
 
-@lifecycle(
+REVIEW = (
     Edge("NEEDS_ATTENTION", "PENDING", "accept", by_machine=True),
     Edge("NEEDS_ATTENTION", "REJECTED", "reject"),
     Edge("PENDING", "APPROVED", "approve"),
     Edge("PENDING", "REJECTED", "reject"),
     Edge("PENDING", "EXCLUDED", "exclude"),
-    Edge("APPROVED", "POSTED"),
-    Edge("APPROVED", "REJECTED", "reject"),
 )
+"""The steps up to an approval."""
+
+
+@lifecycle(*REVIEW, Edge("APPROVED", "POSTED"), Edge("APPROVED", "REJECTED", "reject"))
 class SubledgerStatus(StatusEnum):
     NEEDS_ATTENTION = "NEEDS_ATTENTION"
     PENDING = "PENDING"

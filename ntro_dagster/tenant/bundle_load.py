@@ -14,15 +14,15 @@ import pwd
 import resource
 import stat
 import sys
-import traceback
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ntro_dagster
 from ntro_dagster.bundles import Bundle, platform_bundle
+from ntro_dagster.bundles.places import place_of
 from ntro_dagster.bundles.problems import Problem, Severity, did_you_mean
 from ntro_dagster.errors import NtroError
 from ntro_dagster.orchestration.runbook import ledgers_of
@@ -74,15 +74,10 @@ class BundleLoader:
 
     def _blame(self, error: BaseException) -> None:
         """The problem at the last line of the bundle that the error passed through."""
-        file, line = "assets.py", 1
-        for frame in traceback.extract_tb(error.__traceback__):
-            with suppress(ValueError):
-                file, line = self._below(Path(frame.filename)), frame.lineno or 1
+        file, line = place_of(error, self.bundle.root) or ("assets.py", 1)
         if isinstance(error, NtroError):
             self._add(file, line, error.code, error.explain(), error.advice())
         elif isinstance(error, SyntaxError):
-            with suppress(ValueError):
-                file, line = self._below(Path(error.filename or "")), error.lineno or 1
             self._add(file, line, "SYNTAX_ERROR", f"Python cannot read it: {error.msg}", "correct the line")
         else:
             said = f"{type(error).__name__} while it was imported: {error}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import builtins
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ntro_dagster.bundles import Bundle
+from ntro_dagster.bundles.places import place_of
 from ntro_dagster.errors import NtroError, UsageError
 
 _BUNDLES = "ntro_bundle_"
@@ -48,13 +47,9 @@ def load_failure(error: BaseException, bundles: Sequence[Bundle]) -> dict[str, A
     """`why`, and where it is known `slug`, `file`, `line`: the last of a bundle's own lines that led there."""
     why = f"{error.explain()} ({error.code})" if isinstance(error, NtroError) else f"{type(error).__name__}: {_said(error)}"
     told: dict[str, Any] = {"why": why[:LONGEST_REASON]}
-    places = [(frame.filename, frame.lineno or 1) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename:
-        places.append((error.filename, error.lineno or 1))
-    for filename, line in reversed(places):
-        for bundle in bundles:
-            if Path(filename).is_relative_to(bundle.root):
-                return told | {"slug": bundle.slug, "file": Path(filename).relative_to(bundle.root).as_posix(), "line": line}
+    for bundle in bundles:
+        if place := place_of(error, bundle.root):
+            return told | {"slug": bundle.slug, "file": place[0], "line": place[1]}
     return told
 
 

@@ -6,15 +6,35 @@ Environment: DAGSTER_HOME, NTRO_INSTANCE_URL, NTRO_SURVEYS.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from ntro_dagster.workspace.guarded import install_guard
+from ntro_dagster.workspace.guarded import install_guard, workspace_file
 
 
 def main(arguments: list[str]) -> None:
     install_guard(arguments)
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
 
+    follow(workspace_file(arguments))
     cli(["run", *arguments], obj={}, prog_name="dagster-daemon")
+
+
+def follow(workspace: Path) -> None:
+    """Have the daemon look at its locations within 5 s of a write to the file `workspace`, not only once a minute.
+
+    Else a new tenant's first minute has no sensors. Takes the place of a method of Dagster's, for which it has no setting.
+    """
+    from dagster._daemon.controller import DagsterDaemonController  # noqa: PLC0415
+
+    once_a_minute, read_at = DagsterDaemonController.check_workspace_freshness, workspace.stat().st_mtime_ns
+
+    def check_workspace_freshness(self: DagsterDaemonController, last_workspace_update_time: float) -> float:
+        nonlocal read_at
+        if (written_at := workspace.stat().st_mtime_ns) != read_at:
+            last_workspace_update_time, read_at = 0.0, written_at
+        return once_a_minute(self, last_workspace_update_time)
+
+    DagsterDaemonController.check_workspace_freshness = check_workspace_freshness  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -18,20 +18,23 @@ def install_guard(arguments: list[str]) -> None:
     """Args: `arguments`: those of Dagster's own program, with `-w FILE` for the workspace."""
     from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
 
-    workspace_file = Path(arguments[arguments.index(WORKSPACE_OPTION) + 1])
-    install(Guard(location_at=locations(workspace_file), entities=_entities))
+    install(Guard(location_at=locations(workspace_file(arguments)), entities=_entities))
 
 
-def locations(workspace_file: Path) -> Callable[[str], str | None]:
+def workspace_file(arguments: list[str]) -> Path:
+    return Path(arguments[arguments.index(WORKSPACE_OPTION) + 1])
+
+
+def locations(workspace: Path) -> Callable[[str], str | None]:
     """Whose code server listens at an address, after workspace.yaml, which is read again when it changes."""
     known: dict[str, str] = {}
     read_at: int | None = None
 
     def location_at(address: str) -> str | None:
         nonlocal known, read_at
-        written = workspace_file.stat().st_mtime_ns
+        written = workspace.stat().st_mtime_ns
         if written != read_at:
-            servers = [entry["grpc_server"] for entry in yaml.safe_load(workspace_file.read_text())["load_from"]]
+            servers = [entry["grpc_server"] for entry in yaml.safe_load(workspace.read_text())["load_from"]]
             known = {_address(server): server["location_name"] for server in servers}
             read_at = written
         return known.get(address)

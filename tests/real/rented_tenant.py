@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import psycopg
+import published
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.ingest.outcome import IngestOutcome
@@ -38,7 +38,7 @@ SOURCES = {"rent_rows.csv": "agent-rents", "maintenance.csv": "agent-repairs", "
 
 
 def folder() -> Path:
-    return Path(os.environ.get("NTRO_SHARED", "/work/shared")) / "data" / "rental-statements"
+    return published.folder("rental-statements")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dagster._core.test_utils import freeze_time
 
 from ntro_dagster.boundary.schedules import GRACE, IN_FLIGHT
 from ntro_dagster.host.bindings import bind, pause, tell_tenant
-from ntro_dagster.orchestration.schedules import version_for
+from ntro_dagster.orchestration.context import pinned_to
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
 YEAR = datetime.now(UTC).year + 1
@@ -150,7 +150,9 @@ def test_a_tick_before_the_binding_was_made_or_resumed_starts_nothing(world: Wor
 
 async def versions(world: World, *entities: str) -> list[str | None]:
     async with TenantDatabase(world.app) as database:
-        return [await version_for(database, "expense-processor", entity) for entity in entities]
+        active = await database.fetch_one("SELECT version FROM system.active_runbooks WHERE slug = 'expense-processor'")
+        pinned = [await pinned_to(database, "expense-processor", entity) for entity in entities]
+        return [version or (active["version"] if active else None) for version in pinned]
 
 
 def test_a_pinned_binding_runs_its_version_and_others_the_active_one(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,17 @@ BASE = 2_500_000
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def place() -> Iterator[Path]:
+    """A directory that other users may enter; pytest's own they may not."""
+    with tempfile.TemporaryDirectory(prefix="ntro-users-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def home(place: Path) -> Home:
     """A home with users, that others may reach."""
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
-    home = Home(tmp_path / "home")
+    home = Home(place / "home")
     home.create()
     users.write_users(home.users_file, first_users(BASE))
     home.create()
@@ -100,10 +107,10 @@ class Crash(BaseException):
 
 @as_root
 def test_a_home_of_one_user_moves_over_also_when_killed_on_the_way(
-    tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    place: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any of the system calls that give something away."""
-    outside = tmp_path / "outside"
+    outside = place / "outside"
     outside.mkdir(mode=0o700)
     (outside / "file").write_text("root's")
     real: dict[str, Any] = {name: getattr(os, name) for name in ("chown", "fchown", "fchmod", "replace")}
@@ -158,9 +165,9 @@ def test_a_home_of_one_user_moves_over_also_when_killed_on_the_way(
 
 
 @as_root
-def test_what_a_tenant_plants_leads_root_nowhere(tmp_path: Path, home: Home) -> None:
+def test_what_a_tenant_plants_leads_root_nowhere(place: Path, home: Home) -> None:
     """Links in the place of everything that the tenant can replace; then all that root does there."""
-    acme, bait = home.tenant("acme"), tmp_path / "bait"
+    acme, bait = home.tenant("acme"), place / "bait"
     acme.create()
     uid = acme.user
     assert uid
@@ -182,7 +189,7 @@ def test_what_a_tenant_plants_leads_root_nowhere(tmp_path: Path, home: Home) -> 
 
     home.create()
     assert acme.create() == []
-    source = tmp_path / "source"
+    source = place / "source"
     source.write_text("a document")
     store = DocumentStore(acme.documents)
     with store.receive(source) as incoming:
@@ -197,10 +204,10 @@ def test_what_a_tenant_plants_leads_root_nowhere(tmp_path: Path, home: Home) -> 
 
 
 @as_root
-def test_root_reads_a_tenants_files_with_the_tenants_rights(tmp_path: Path, home: Home) -> None:
+def test_root_reads_a_tenants_files_with_the_tenants_rights(place: Path, home: Home) -> None:
     acme = home.tenant("acme")
     acme.create()
-    secret = tmp_path / "secret"
+    secret = place / "secret"
     write_private(secret, "another's")
     (acme.logs / "link").symlink_to(secret)
     assert (acme.logs / "link").read_text() == "another's"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 from dagster import DagsterRun
-from dagster._core.launcher import WorkerStatus
+from dagster._core.errors import DagsterCodeLocationNotFoundError, DagsterUserCodeUnreachableError
+from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from ntro_dagster.orchestration import launcher as module
@@ -26,6 +28,15 @@ class Clock:
 
 def run_on(path: Path) -> DagsterRun:
     return DagsterRun(job_name="j", run_id=RUN_ID, tags={GRPC_INFO_TAG: json.dumps({"host": "h", "socket": str(path)})})
+
+
+def test_a_run_of_a_tenant_that_the_daemon_does_not_know_yet_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise DagsterCodeLocationNotFoundError
+
+    monkeypatch.setattr(DefaultRunLauncher, "launch_run", unknown)
+    with pytest.raises(DagsterUserCodeUnreachableError):  # for which alone Dagster's queue keeps a run
+        NtroRunLauncher().launch_run(cast("LaunchRunContext", None))
 
 
 def test_refused_connection_means_gone(tmp_path: Path) -> None:
