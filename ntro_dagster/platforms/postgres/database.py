@@ -85,6 +85,13 @@ class TenantDatabase:
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._depth = 0
 
+    @classmethod
+    def over(cls, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> Self:
+        """On a connection of somebody else's, who closes it; it must be in autocommit."""
+        database = cls("")
+        database._connection = connection
+        return database
+
     async def __aenter__(self) -> Self:
         await self.connection()
         return self
