@@ -47,3 +47,32 @@ CREATE TABLE system.saved_views (
 GRANT SELECT, INSERT, DELETE ON system.saved_views TO ntro_desk;
 GRANT UPDATE (name, subledger, query, updated_at) ON system.saved_views TO ntro_desk;
 GRANT SELECT ON system.saved_views TO ntro_auditor;
+
+-- Where a row type has its amount, as two functions beside its digest: `<table>_amount` and `<table>_currency`.
+
+-- The sum of one key over the items of a list; NULL where any of them cannot be read as a number, or there is none.
+CREATE FUNCTION system.sum_of(items JSONB, key TEXT) RETURNS NUMERIC LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN jsonb_typeof(items) = 'array' THEN
+              (SELECT CASE WHEN bool_and(v IS NULL OR v ~ '^\s*[+-]?\d{1,29}(\.\d{0,29})?\s*$') THEN
+                           sum(CASE WHEN v ~ '^\s*[+-]?\d{1,29}(\.\d{0,29})?\s*$' THEN v::NUMERIC END) END
+                 FROM (SELECT nullif(i ->> key, '') AS v FROM jsonb_array_elements(items) i) each) END $$;
+GRANT EXECUTE ON FUNCTION system.sum_of(JSONB, TEXT) TO ntro_app, ntro_desk, ntro_auditor;
+
+-- declare_amount('expenses', 'amount_gross', 'currency'), declare_amount('journal_proposals', 'lines[].debit', 'currency')
+-- An amount of NULL is one that nobody knows; a currency of NULL is the entity's.
+CREATE FUNCTION system.declare_amount(name TEXT, amount TEXT, currency TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    function TEXT;
+    path CONSTANT TEXT[] := string_to_array(amount, '[].');
+BEGIN
+    EXECUTE format('CREATE OR REPLACE FUNCTION ledgers.%I(NEW ledgers.%I) RETURNS NUMERIC LANGUAGE sql STABLE PARALLEL SAFE RETURN %s',
+                   name || '_amount', name,
+                   CASE WHEN amount IS NULL THEN 'NULL::NUMERIC'
+                        WHEN path[2] IS NULL THEN format('(NEW).%I', path[1])
+                        ELSE format('system.sum_of((NEW).%I, %L)', path[1], path[2]) END);
+    EXECUTE format('CREATE OR REPLACE FUNCTION ledgers.%I(NEW ledgers.%I) RETURNS TEXT LANGUAGE sql STABLE PARALLEL SAFE RETURN %s',
+                   name || '_currency', name, CASE WHEN currency IS NULL THEN 'NULL::TEXT' ELSE format('(NEW).%I', currency) END);
+    FOREACH function IN ARRAY ARRAY[name || '_amount', name || '_currency'] LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION ledgers.%I TO ntro_app, ntro_desk, ntro_auditor', function);
+    END LOOP;
+END $$;
