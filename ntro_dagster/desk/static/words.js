@@ -1,0 +1,70 @@
+// Codes in words, and values as people read them.
+
+const CODES = {
+  ACCOUNT_UNKNOWN: "it names an account that is not in the chart",
+  CONTENT_CHANGED: "the row changed after it was looked at",
+  DECISION_WAITING: "another decision on it is waiting",
+  FIELD_NOT_EDITABLE: "that field cannot be edited",
+  ILLEGAL_TRANSITION: "its status does not allow that any more",
+  MAKER_IS_NOT_CHECKER: "who made a row does not approve it",
+  NOT_A_MEMBER: "you are no member of this tenant any more",
+  PERIOD_LOCKED: "its period is locked",
+  REASON_MISSING: "this decision needs a reason",
+  ROLE_MAY_NOT: "your role may not do that",
+  ROW_NOT_FOUND: "the row is not there any more",
+  STILL_INVALID: "the row would still not be complete",
+  SUPERSEDED: "another decision came first",
+  VALUES_INVALID: "a value is not valid",
+  WITHDRAWN: "it was withdrawn",
+};
+
+export const words = (code) => CODES[code] ?? (code ? sentence(code) : "");
+
+/** NEEDS_ATTENTION -> Needs attention. */
+export function sentence(name) {
+  const text = String(name).replaceAll("_", " ").toLowerCase();
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+export const number = (count) => Number(count).toLocaleString("en-GB");
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+
+/** An amount of any size, digit by digit: it never becomes a float. Zeros beyond the second decimal are left out. */
+export function money(text) {
+  const parts = /^(-?)(\d+)(?:\.(\d*))?$/.exec(String(text));
+  if (!parts) return String(text);
+  const [, sign, whole, decimals = ""] = parts;
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  const rest = decimals.replace(/0+$/, "").padEnd(2, "0");
+  const zero = /^0*$/.test(whole + decimals);
+  return `${sign && !zero ? "−" : ""}${grouped}.${rest}`;
+}
+
+/** A cell's value as text, by the column's type. */
+export function shown(value, type) {
+  if (value === null || value === undefined) return "";
+  if (type === "money") return money(value);
+  if (type === "boolean") return value ? "yes" : "no";
+  if (type === "timestamp") return when(value);
+  if (typeof value === "object") return JSON.stringify(value);
+  return String(value);
+}
+
+/** What an editor begins with, and what an edit is compared with. */
+export function plain(value) {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+export const when = (text) => (text && !Number.isNaN(Date.parse(text)) ? MOMENT.format(new Date(text)) : String(text ?? ""));
+
+/** How long ago, in the largest unit that says something. */
+export function age(text) {
+  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
+  if (Number.isNaN(seconds)) return "";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  }
+  return "now";
+}
