@@ -45,7 +45,8 @@ async def run(database: TenantDatabase, run_id: UUID, logs: Path | None) -> dict
         [run_id],
     )
     errors = await database.fetch(
-        "SELECT id, at, step, partition, code, story, advice, traceback FROM system.errors WHERE run_id = %s ORDER BY at", [run_id]
+        "SELECT id, at, step, partition, code, story, advice, traceback FROM system.errors WHERE run_id = %s ORDER BY at",
+        [run_id],
     )
     printed = _printed(logs, run_id)
     if known is None and not errors and printed is None:

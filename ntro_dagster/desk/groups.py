@@ -38,7 +38,10 @@ def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple
     if group == READY:
         if not member.may_approve:
             return sql.SQL("FALSE"), []
-        return sql.SQL("(t.status = ANY(%s) AND t.made_by IS DISTINCT FROM %s AND NOT {})").format(filed), [to_approve, member.login]
+        return sql.SQL("(t.status = ANY(%s) AND t.made_by IS DISTINCT FROM %s AND NOT {})").format(filed), [
+            to_approve,
+            member.login,
+        ]
     if group == MINE:
         return sql.SQL("(t.status = %s AND NOT {})").format(filed), [kind.lifecycle.in_doubt]
     if group == WAITING:
@@ -58,9 +61,11 @@ async def count_groups(database: TenantDatabase, kind: TypeDescription, where: F
     parts, parameters = [], []
     for group in GROUPS:
         chosen, more = group_condition(kind, group, member)
-        parts.append(sql.SQL("count(*) FILTER (WHERE {0}) AS {1}, min(t.updated_at) FILTER (WHERE {0}) AS {2}").format(
-            chosen, sql.Identifier(group), sql.Identifier(f"{group}_since")
-        ))
+        parts.append(
+            sql.SQL("count(*) FILTER (WHERE {0}) AS {1}, min(t.updated_at) FILTER (WHERE {0}) AS {2}").format(
+                chosen, sql.Identifier(group), sql.Identifier(f"{group}_since")
+            )
+        )
         parameters += [*more, *more]
     found = await database.fetch_one(
         sql.SQL("SELECT {} FROM {} t WHERE t.status = ANY(%s) AND {}").format(

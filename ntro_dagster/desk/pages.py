@@ -38,7 +38,7 @@ def amount(value: Decimal | None) -> str:
     if value is None:
         return ""
     whole, _, rest = money(abs(value)).partition(".")
-    return f"{'−' if value < 0 else ''}{int(whole):,}.{rest}"  # noqa: RUF001 - the sign that lines up with figures
+    return f"{'−' if value < 0 else ''}{int(whole):,}.{rest}"
 
 
 def instant(value: datetime | None) -> str:
@@ -66,7 +66,9 @@ def wants_page(request: Request) -> bool:
     return not request.url.path.startswith(("/v1/", "/static/")) and "text/html" in request.headers.get("accept", "")
 
 
-def page(request: Request, name: str, member: Sitting | None, nav: str, context: Mapping[str, Any], status: int = 200) -> Response:
+def page(
+    request: Request, name: str, member: Sitting | None, nav: str, context: Mapping[str, Any], status: int = 200
+) -> Response:
     desk: Desk = desk_of(request)
     shared = {"tenant": desk.settings.tenant, "member": member, "csrf": member.csrf if member else "", "nav": nav}
     return TEMPLATES.TemplateResponse(request, name, {**shared, **context}, status)
@@ -134,7 +136,11 @@ async def health() -> dict[str, str]:
 async def inbox(request: Request, database: Database, member: Visitor) -> Response:
     ledgers = await desk_of(request).ledgers(database)
     heaps = [
-        {"ledger": kind.table, "title": kind.name.replace("_", " "), "groups": await count_groups(database, kind, Filter(), member)}
+        {
+            "ledger": kind.table,
+            "title": kind.name.replace("_", " "),
+            "groups": await count_groups(database, kind, Filter(), member),
+        }
         for kind in ledgers.values()
     ]
     context = {"heaps": heaps, "decisions": await activity.decisions(database, member.login)}
@@ -150,7 +156,8 @@ async def grid(ledger: LedgerName, request: Request, database: Database, member:
         "periods": [
             row["period"]
             for row in await database.fetch(
-                "SELECT DISTINCT period FROM system.partition_activity WHERE subledger = %s ORDER BY period DESC LIMIT 36", [kind.table]
+                "SELECT DISTINCT period FROM system.partition_activity WHERE subledger = %s ORDER BY period DESC LIMIT 36",
+                [kind.table],
             )
         ],
     }

@@ -16,8 +16,8 @@ from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.lifecycle import ACCEPT, EDIT
 from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise
+from ntro_dagster.subledger.lifecycle import ACCEPT, EDIT
 from ntro_dagster.subledger.review import Filed
 from ntro_dagster.subledger.selection import Filter
 
@@ -180,7 +180,8 @@ async def _receipt(database: TenantDatabase, filed: list[Filed]) -> dict[str, An
     return {
         "filed": sum(each.rows for each in filed),
         "signals": [
-            {"id": plain(each.signal_id), "entity": slug[each.entity_id], "period": each.period, "rows": each.rows} for each in filed
+            {"id": plain(each.signal_id), "entity": slug[each.entity_id], "period": each.period, "rows": each.rows}
+            for each in filed
         ],
     }
 

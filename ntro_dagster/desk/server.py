@@ -6,12 +6,14 @@ active bundles, for the process that looks over values.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.errors import NtroError
 
+_PR_SET_DUMPABLE = 4
 KEEP_ALIVE_S = 30
 MOST_AT_ONCE = 200
 
@@ -19,6 +21,7 @@ MOST_AT_ONCE = 200
 def main() -> None:
     """Serve until SIGTERM or SIGINT; exits with the error's status and advice where it cannot."""
     os.umask(0o077)
+    _keep_memory_private()
     try:
         settings = Settings.from_environment()
     except NtroError as error:
@@ -41,6 +44,12 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )
+
+
+def _keep_memory_private() -> None:
+    """From other processes of the same user: a runbook's code runs as the tenant too, and must not find the desk's credential."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ import pwd
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_LISTENER, RELAY_SOCKETS, SURVEYS, WORKSPACE
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
+from ntro_dagster.host.addresses import Addresses, addresses
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
-from ntro_dagster.host.desks import desk_address, desk_answers, desk_name, desk_process, furnish_desk
+from ntro_dagster.host.desks import desk_answers, desk_name, desk_process, furnish_desk
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
@@ -69,14 +69,6 @@ class NotRunningError(NtroError):
     exit_code = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a person looks. `desks`: by tenant."""
-
-    dagster: str
-    desks: dict[str, str]
-
-
 class Installation:
     """What a home's processes are, and how they come up and go down."""
 
@@ -89,12 +81,7 @@ class Installation:
 
     @property
     def addresses(self) -> Addresses:
-        tenants = self.home.root / "tenants"
-        known = (self.home.tenant(path.name) for path in sorted(tenants.iterdir())) if tenants.is_dir() else ()
-        return Addresses(
-            dagster=f"http://127.0.0.1:{self.home.describe().webserver_port}",
-            desks={tenant.slug: desk_address(tenant) for tenant in known if tenant.desk_env.exists()},
-        )
+        return addresses(self.home)
 
     @property
     def external_postgres(self) -> Path:
