@@ -32,6 +32,7 @@ class ExpenseRow(Row):
         "category",
     )
     accounts: ClassVar[tuple[str, ...]] = ("category",)
+    amount_at: ClassVar[str] = "amount_gross"
 
     event_id: UUID | None = None
     vendor: str | None = None

@@ -32,6 +32,7 @@ class JournalProposalRow(Row):
     required: ClassVar[tuple[str, ...]] = ("lines",)
     editable: ClassVar[tuple[str, ...]] = ("description", "posting_date", "currency", "lines")
     accounts: ClassVar[tuple[str, ...]] = ("lines[].account_code",)
+    amount_at: ClassVar[str] = "lines[].debit"
 
     description: str | None = None
     posting_date: date | None = None

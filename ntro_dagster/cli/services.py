@@ -121,20 +121,21 @@ def status() -> int:
 
     Exit code: 0 all run, 1 one does not, 3 none does.
     """
+    from ntro_dagster.host.addresses import addresses  # noqa: PLC0415
     from ntro_dagster.host.supervision import Supervisor  # noqa: PLC0415
 
     home = invocation.home
-    description = home.describe()
+    home.describe()
     processes = Supervisor(home).status()
     orphans = [] if processes else _orphans(home)
-    address = f"http://127.0.0.1:{description.webserver_port}"
+    found = addresses(home)
     failures = _load_failures(home, processes)
     refusals = _refusals(home) if processes else None
     value = {
         "home": home.root,
         "running": bool(processes),
         "load_failures": failures,
-        "addresses": {"dagster": address},
+        "addresses": found.as_json(),
         "processes": processes,
         "orphans": [{"name": name, "pid": pid} for name, pid in orphans],
         "relay": refusals,
@@ -151,7 +152,7 @@ def status() -> int:
         for each in failures:
             line(f"the definitions of {each['tenant']} do not load: {each['code']}", style="red")
             line(f"→ `ntro errors show {each['error_id']} --tenant {each['tenant']}`; mend, then reload the location in Dagster")
-        pairs([("Dagster UI", address), ("home", str(home.root))])
+        pairs([*found.named(), ("home", str(home.root))])
         for told in relay.sentences(refusals):
             note(told)
 
@@ -205,16 +206,16 @@ def _interrupt(_number: int, _frame: Any) -> NoReturn:
 
 def _show_up(installation: Installation, seconds: float, *, detach: bool) -> None:
     processes = installation.status()
-    address = installation.addresses.dagster
+    found = installation.addresses
 
     def human() -> None:
         line(f"up in {duration(seconds)}: " + ", ".join(process.name for process in processes))
-        pairs([("Dagster UI", address), ("home", str(installation.home.root))])
+        pairs([*found.named(), ("home", str(installation.home.root))])
         if not detach:
             note("Ctrl-C stops everything")
 
     result(
-        {"home": installation.home.root, "running": True, "addresses": {"dagster": address}, "processes": processes},
+        {"home": installation.home.root, "running": True, "addresses": found.as_json(), "processes": processes},
         human,
     )
 

@@ -127,6 +127,11 @@ class TenantHome:
         return self.root / "process.env.json"
 
     @property
+    def desk_env(self) -> Path:
+        """The full environment of the tenant's desk, in the same form."""
+        return self.root / "desk.env.json"
+
+    @property
     def credentials(self) -> Path:
         return self.root / "credentials"
 

@@ -9,17 +9,19 @@ import pwd
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, RELAY_LISTENER, RELAY_SOCKETS, SURVEYS, WORKSPACE
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
+from ntro_dagster.host.addresses import Addresses, addresses
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
+from ntro_dagster.host.desks import desk_answers, desk_name, desk_process, furnish_desk
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.ownership import choose_users
+from ntro_dagster.host.ports import answers, free_port
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import drop_former_logins, provision_workspace
@@ -30,7 +32,7 @@ from ntro_dagster.workspace.registry import Registry
 POSTGRES_ORDER, RELAY_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 200, 300, 500
 RELAY = "relay"
 START_PATIENCE_S = 90.0
-PORT_SEARCH = 50
+FIRST_PORT = 3000
 
 Progress = Callable[[str], None]
 
@@ -67,13 +69,6 @@ class NotRunningError(NtroError):
     exit_code = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a person looks."""
-
-    dagster: str
-
-
 class Installation:
     """What a home's processes are, and how they come up and go down."""
 
@@ -86,7 +81,7 @@ class Installation:
 
     @property
     def addresses(self) -> Addresses:
-        return Addresses(dagster=f"http://127.0.0.1:{self.home.describe().webserver_port}")
+        return addresses(self.home)
 
     @property
     def external_postgres(self) -> Path:
@@ -125,7 +120,7 @@ class Installation:
         from ntro_dagster.boundary.storage import prepare_instance  # noqa: PLC0415 - Dagster takes a second to import
 
         made = self.home.description_file.exists()
-        self.home.create(webserver_port=webserver_port or (_free_port() if not made else 0))
+        self.home.create(webserver_port=webserver_port or (free_port(FIRST_PORT) if not made else 0))
         private_directory(self.home.root / "credentials")
         self._settle_users(shared_user, uids_from)
         if postgres_url and postgres_url != self._known_postgres():
@@ -206,16 +201,18 @@ class Installation:
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         self.supervisor.add(self._relay_process())
+        running = {process.name for process in self.supervisor.status()}
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
             self._tell_places(slug)
+            furnish_desk(self.home.tenant(slug), running=desk_name(slug) in running)
             reconcile(self, slug)  # which settles its deployments, too
-        running = {process.name for process in self.supervisor.status()}
         survey_tenants(
             self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
         )  # others run the code they told of
         for slug in tenants:
             self.supervisor.add(self.tenant_process(slug))
+            self.supervisor.add(desk_process(self.home.tenant(slug)))
         if not until(lambda: self._relay_serves(tenants), START_PATIENCE_S):
             raise ServicesSlowError(waiting=RELAY, seconds=round(START_PATIENCE_S), logs=self.home.logs)
         if not until(lambda: all(listens(self.home.tenant(slug).socket) for slug in tenants), START_PATIENCE_S):
@@ -224,8 +221,11 @@ class Installation:
         for spec in self._workspace_processes():
             self.supervisor.add(spec)
         port = self.home.describe().webserver_port
-        if not until(lambda: _answers(port), START_PATIENCE_S):
+        if not until(lambda: answers(port), START_PATIENCE_S):
             raise ServicesSlowError(waiting="webserver", seconds=round(START_PATIENCE_S), logs=self.home.logs)
+        if not until(lambda: all(desk_answers(self.home.tenant(slug)) for slug in tenants), START_PATIENCE_S):
+            silent = [desk_name(slug) for slug in tenants if not desk_answers(self.home.tenant(slug))]
+            raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
         if not until(lambda: all(process.well for process in self.supervisor.status()), START_PATIENCE_S):
             ailing = [process.name for process in self.supervisor.status() if not process.well]
             raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
@@ -356,22 +356,3 @@ def listens(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port(first: int = 3000) -> int:
-    """The first free port from 3000 on, so that two homes on one machine do not meet."""
-    for port in range(first, first + PORT_SEARCH):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    return first

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ntro_dagster.errors import UsageError
+from ntro_dagster.platforms.tables import LogicalType
 from ntro_dagster.subledger.lifecycle import Lifecycle
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.tables import table_of
+
+
+class AmountInvalidError(UsageError):
+    code = "AMOUNT_INVALID"
+    summary = "a row type does not say rightly where its amount is"
+    detail = "{name}: {path!r} is neither a money column nor a key of the items of a list"
+    mend = "for instance amount_at = 'amount_gross', or amount_at = 'lines[].debit'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +26,7 @@ class TypeDescription:
     columns: logical type of each column, in the order of the model's fields.
     content: columns that people review; `editable`: those they may change.
     proposes: whether it says how its rows are posted.
+    amount: where a row has its amount, see `Row.amount_at`; `currency`: the column with its currency, if there is one.
     """
 
     name: str
@@ -27,10 +37,12 @@ class TypeDescription:
     editable: tuple[str, ...]
     lifecycle: Lifecycle
     proposes: bool
+    amount: str | None = None
+    currency: str | None = None
 
     @classmethod
     def of(cls, kind: SubledgerType) -> TypeDescription:
-        """Raises: `ColumnTypeError`."""
+        """Raises: `ColumnTypeError`, `AmountInvalidError`."""
         columns = {column.name: column.type.value for column in table_of(kind).columns}
         return cls(
             kind.name,
@@ -41,6 +53,8 @@ class TypeDescription:
             kind.editable,
             kind.lifecycle,
             hasattr(kind.model, "propose_for_gl"),
+            _amount(kind, columns),
+            kind.model.currency_at if columns.get(kind.model.currency_at) == LogicalType.TEXT else None,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -57,3 +71,13 @@ class TypeDescription:
                 "lifecycle": Lifecycle.from_json(known["lifecycle"]),
             }
         )
+
+
+def _amount(kind: SubledgerType, columns: Mapping[str, str]) -> str | None:
+    path = kind.model.amount_at
+    if path is None:
+        return None
+    column, listed, key = path.partition("[].")
+    if columns.get(column) != (LogicalType.JSON if listed else LogicalType.MONEY) or bool(listed) != bool(key):
+        raise AmountInvalidError(name=kind.table, path=path)
+    return path

@@ -71,6 +71,31 @@ class Applied:
     refused: int = 0
 
 
+def check_signal(kind: SubledgerType | TypeDescription, signal: str) -> None:
+    """Raises: `SignalUnknownError`."""
+    known = kind.lifecycle.signals
+    if signal not in known:
+        raise SignalUnknownError(subledger=kind.name, signal=signal, known=", ".join(known))
+
+
+def check_decision(
+    kind: SubledgerType | TypeDescription, signal: str, reason: str | None, values: Mapping[str, Any] | None
+) -> None:
+    """What can be told of a decision before its rows are known.
+
+    Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`, `ValuesNotTakenError`,
+        `SignalUnknownError`.
+    """
+    check_signal(kind, signal)
+    if signal != "approve" and not (reason and reason.strip()):
+        raise ReasonMissingError
+    if bool(values) != (signal == "edit") and signal != "accept":
+        raise ValuesNotTakenError(signal=signal)
+    for name in values or ():
+        if name not in kind.editable:
+            raise FieldNotEditableError(field=name, editable=", ".join(kind.editable))
+
+
 async def file_signal(
     desk: TenantDatabase,
     kind: SubledgerType | TypeDescription,
@@ -93,20 +118,10 @@ async def file_signal(
         desk: the database as the desk's role.
         values: for `edit`, and for `accept` where the repair and the acceptance are one act: field to new value, as text.
 
-    Raises: `ReasonMissingError` (only `approve` needs none), `FieldNotEditableError`,
-        `ValuesNotTakenError`, `SignalUnknownError`.
+    Raises: what `check_decision` raises.
     """
-    lifecycle = kind.lifecycle
-    if signal not in lifecycle.signals:
-        raise SignalUnknownError(subledger=kind.name, signal=signal, known=", ".join(lifecycle.signals))
-    if signal != "approve" and not (reason and reason.strip()):
-        raise ReasonMissingError
-    if bool(values) != (signal == "edit") and signal != "accept":
-        raise ValuesNotTakenError(signal=signal)
-    for name in values or ():
-        if name not in kind.editable:
-            raise FieldNotEditableError(field=name, editable=", ".join(kind.editable))
-    sources = [source for source in lifecycle.sources(signal) if status in {None, source}]
+    check_decision(kind, signal, reason, values)
+    sources = [source for source in kind.lifecycle.sources(signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
     table = sql.Identifier("ledgers", kind.table)
     if dry_run:

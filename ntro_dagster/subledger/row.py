@@ -93,6 +93,9 @@ class Row(BaseModel):
 
     Attributes:
         accounts: where a row names accounts: a column (`category`), or a key of the items of a list (`lines[].account_code`).
+        amount_at: where a row has the amount that limits of approval are held against: a money column (`amount_gross`), or a key
+            of the items of a list, summed (`lines[].debit`). A type that does not say is taken to be above every limit.
+        currency_at: the column with that amount's currency; where there is none, it is the entity's.
         made_by: the person who last changed the content or accepted the row as it is; None where only runs did.
         approved_by: the person who approved it. Never the same as `made_by`: the database refuses it.
     """
@@ -101,6 +104,8 @@ class Row(BaseModel):
 
     required: ClassVar[tuple[str, ...]] = ()
     accounts: ClassVar[tuple[str, ...]] = ()
+    amount_at: ClassVar[str | None] = None
+    currency_at: ClassVar[str] = "currency"
     lifecycle: ClassVar[Lifecycle]
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4)

@@ -85,6 +85,13 @@ class TenantDatabase:
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._depth = 0
 
+    @classmethod
+    def over(cls, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> Self:
+        """On a connection of somebody else's, who closes it; it must be in autocommit."""
+        database = cls("")
+        database._connection = connection
+        return database
+
     async def __aenter__(self) -> Self:
         await self.connection()
         return self
@@ -166,6 +173,11 @@ class TenantDatabase:
     async def fetch_one(self, statement: str | sql.Composable, parameters: Any = None) -> dict[str, Any] | None:
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
+
+    async def fetch_single(self, statement: str | sql.Composable, parameters: Any = None) -> dict[str, Any]:
+        """The one row of a query that always has one: an aggregate, an INSERT that returns it. Raises ValueError otherwise."""
+        (row,) = await self.fetch(statement, parameters)
+        return row
 
     async def stream(self, statement: str | sql.Composable, parameters: Any = None) -> AsyncIterator[list[dict[str, Any]]]:
         """The rows of a query of any size, in batches, from a cursor on the server."""

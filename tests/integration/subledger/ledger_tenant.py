@@ -70,6 +70,14 @@ class Tenant:
             )
         return entity
 
+    def add_members(self, roles: Mapping[str, str]) -> None:
+        """Members by login, as the operator adds them; who is one already stays as they are."""
+        with self.as_owner() as owner:
+            owner.cursor().executemany(
+                "INSERT INTO system.members (login, name, role, created_by) VALUES (%s, %s, %s, 'test') ON CONFLICT DO NOTHING",
+                [(login, login, role) for login, role in roles.items()],
+            )
+
     def new_row(self, entity: UUID, *, connection: Connection | None = None, **columns: Any) -> UUID:
         """An expense as the app role inserts it; commits, unless it is given a connection."""
         values = {

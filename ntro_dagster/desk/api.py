@@ -1,0 +1,273 @@
+"""JSON about rows, documents and views: what the pages' scripts and programs read."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Path, Query, Request
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel, Field
+from starlette.responses import FileResponse, Response
+
+from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
+from ntro_dagster.desk import documents
+from ntro_dagster.desk.desk import Desk
+from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
+from ntro_dagster.desk.groups import count_groups
+from ntro_dagster.desk.row_story import row_story
+from ntro_dagster.desk.rows import MOST_ROWS, RowUnknownError, changed_since, index, plain, window
+from ntro_dagster.desk.sittings import Sitting
+from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.lifecycle import ACCEPT, APPROVE, EDIT
+from ntro_dagster.subledger.selection import Filter
+
+LARGEST_NUMBER = 2**62
+
+
+class Problem(BaseModel):
+    """An error: what happened, in words, and its code."""
+
+    statusCode: int  # noqa: N815 - the spec's name
+    message: str
+    error: str
+    advice: str | None = None
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": what}
+    for status, what in {
+        400: "not understood",
+        401: "nobody is logged in",
+        403: "the role may not",
+        404: "no such thing",
+        409: "it is not so any more",
+        411: "a length is missing",
+        413: "too large",
+        421: "another host",
+        422: "not valid",
+        429: "too often",
+        503: "try again",
+    }.items()
+}
+router = APIRouter(prefix="/v1", responses=ERRORS)
+
+LedgerName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+NO_NUL = r"^[^\x00]*$"
+Text = Annotated[str, Query(max_length=200, pattern=NO_NUL)]
+Slug = Annotated[str, Query(max_length=63, pattern=NO_NUL)]
+
+
+class FilterBody(BaseModel):
+    """Rows of a subledger; what is left out does not narrow."""
+
+    entity: str | None = Field(None, max_length=63, pattern=NO_NUL)
+    period: str | None = Field(None, pattern=PERIOD_PATTERN)
+    status: list[Annotated[str, Field(max_length=40, pattern=NO_NUL)]] = Field(default_factory=list, max_length=40)
+    group: Literal["ready", "mine", "waiting"] | None = None
+    q: str | None = Field(None, max_length=200, pattern=NO_NUL)
+
+    def where(self) -> Filter:
+        return Filter(entity=self.entity, period=self.period, statuses=tuple(self.status) or None, text=self.q or None)
+
+
+class Ids(BaseModel):
+    ids: list[UUID] = Field(max_length=MOST_ROWS)
+
+
+class Comment(BaseModel):
+    text: str = Field(min_length=1, max_length=4_000, pattern=r"\S")
+
+
+class View(BaseModel):
+    subledger: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    query: dict[str, Any]
+
+
+def described(kind: TypeDescription, member: Sitting) -> dict[str, Any]:
+    """A row type for a page or program: its columns, its statuses, what this member may decide."""
+    life = kind.lifecycle
+    return {
+        "name": kind.table,
+        "title": kind.name.replace("_", " "),
+        "owner_runbook": kind.owner_runbook,
+        "columns": [{"name": name, "type": kind.columns[name], "editable": name in kind.editable} for name in kind.content],
+        "statuses": list(life.statuses),
+        "initial": list(life.initial),
+        "open": list(life.open),
+        "approved": life.approved,
+        "posted": life.posted,
+        "signals": [
+            {
+                "kind": signal,
+                "sources": life.sources(signal),
+                "targets": life.targets(signal),
+                "needs_reason": signal != APPROVE,
+                "takes_values": signal in {EDIT, ACCEPT},
+                "allowed": may_file(member.role, signal),
+            }
+            for signal in life.signals
+        ],
+    }
+
+
+def may_file(role: str, signal: str) -> bool:
+    """As `system.may_file` of the database says, which is what refuses; this one only greys out a button."""
+    return {"approver": True, "preparer": signal != APPROVE, "agent": signal in {EDIT, ACCEPT}}.get(role, False)
+
+
+@router.get("/me")
+async def me(member: Member) -> dict[str, Any]:
+    """Who is logged in."""
+    return {"login": member.login, "name": member.name, "role": member.role, "kind": member.kind}
+
+
+@router.get("/subledgers")
+async def subledgers(request: Request, database: Database, member: Member) -> list[dict[str, Any]]:
+    """The row types of this tenant."""
+    return [described(kind, member) for kind in (await desk_of(request).ledgers(database)).values()]
+
+
+@router.get("/subledgers/{ledger}/index", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
+async def rows_index(
+    ledger: LedgerName,
+    request: Request,
+    database: Database,
+    member: Member,
+    *,
+    entity: Slug | None = None,
+    period: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
+    status: Annotated[str | None, Query(max_length=400, pattern=NO_NUL)] = None,
+    group: Literal["ready", "mine", "waiting"] | None = None,
+    q: Text | None = None,
+    sort: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
+) -> Response:
+    """Id and number of status of every row that matches, 17 bytes each, in order."""
+    kind = await desk_of(request).ledger(database, ledger)
+    where = FilterBody(entity=entity, period=period, status=split(status), group=group, q=q).where()
+    found = await index(database, kind, where, group=group, sort=sort, member=member)
+    headers = {
+        "X-Ntro-Count": str(found.count),
+        "X-Ntro-Statuses": ",".join(found.statuses),
+        "X-Ntro-Change": str(found.change),
+    }
+    return Response(found.packed, media_type="application/octet-stream", headers=headers)
+
+
+def split(listed: str | None) -> list[str]:
+    return [each for each in (listed or "").split(",") if each]
+
+
+@router.post("/subledgers/{ledger}/rows")
+async def rows(ledger: LedgerName, wanted: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
+    """The contents of these rows, in the order asked."""
+    return {"rows": await window(database, await desk_of(request).ledger(database, ledger), wanted.ids)}
+
+
+@router.get("/subledgers/{ledger}/rows/{row_id}")
+async def one_row(ledger: LedgerName, row_id: UUID, request: Request, database: Database, _: Member) -> dict[str, Any]:
+    """A row with its source, its history, its edits, its comments, and rows that look the same."""
+    return await row_story(database, await desk_of(request).ledger(database, ledger), row_id)
+
+
+@router.get("/subledgers/{ledger}/changes")
+async def changes(
+    ledger: LedgerName, request: Request, database: Database, _: Member, after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0
+) -> dict[str, Any]:
+    """Rows that changed since."""
+    return await changed_since(database, await desk_of(request).ledger(database, ledger), after)
+
+
+@router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201)
+async def comment(
+    ledger: LedgerName, row_id: UUID, said: Comment, request: Request, *, database: Database, member: Decider
+) -> dict[str, Any]:
+    """Kept for ever; no part of what an approval binds to."""
+    kind = await desk_of(request).ledger(database, ledger)
+    if not await window(database, kind, [row_id]):
+        raise RowUnknownError(row=row_id)
+    made = await database.fetch_single(
+        "INSERT INTO system.row_comments (subledger, row_id, by, text) VALUES (%s, %s, %s, %s) RETURNING id, at, by, text",
+        [kind.table, row_id, member.login, said.text.replace("\x00", "")],
+    )
+    return {name: plain(value) for name, value in made.items()}
+
+
+@router.get("/subledgers/{ledger}/groups")
+async def groups(
+    ledger: LedgerName,
+    request: Request,
+    database: Database,
+    member: Member,
+    *,
+    entity: Slug | None = None,
+    period: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
+) -> dict[str, Any]:
+    """How many rows wait for whom, and since when."""
+    kind = await desk_of(request).ledger(database, ledger)
+    return await count_groups(database, kind, Filter(entity=entity, period=period), member)
+
+
+@router.get("/documents/{document_id}")
+async def document(document_id: UUID, database: Database, _: Member) -> dict[str, Any]:
+    """What is known of a document."""
+    return await documents.document(database, document_id)
+
+
+@router.get("/documents/{document_id}/content", response_class=FileResponse)
+async def document_content(document_id: UUID, request: Request, database: Database, _: Member) -> Response:
+    """Its bytes, after comparing their SHA-256. Nothing of it is run by a browser."""
+    desk: Desk = desk_of(request)
+    path, known = await documents.content(database, desk.documents, document_id)
+    inline = known["media_type"] != "application/octet-stream"
+    return FileResponse(
+        path,
+        media_type=known["media_type"],
+        filename=known["name"],
+        content_disposition_type="inline" if inline else "attachment",
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"}
+        if known["media_type"] != "application/pdf"
+        else {"Content-Security-Policy": "default-src 'none'; object-src 'self'; frame-ancestors 'self'"},
+    )
+
+
+@router.get("/documents/{document_id}/lines")
+async def document_lines(
+    document_id: UUID,
+    database: Database,
+    _: Member,
+    first: Annotated[int, Query(alias="from", ge=0, le=LARGEST_NUMBER)] = 0,
+    last: Annotated[int, Query(alias="to", ge=0, le=LARGEST_NUMBER)] = documents.MOST_LINES,
+) -> dict[str, Any]:
+    """Records of a table by their line, at most 500."""
+    return await documents.lines(database, document_id, first, last)
+
+
+@router.get("/views")
+async def views(database: Database, member: Member) -> list[dict[str, Any]]:
+    """Filters that this member keeps."""
+    return await database.fetch(
+        "SELECT name, subledger, query, updated_at::TEXT FROM system.saved_views WHERE login = %s ORDER BY name", [member.login]
+    )
+
+
+ViewName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f/]*\S[^\x00-\x1f/]*$")]
+
+
+@router.put("/views/{name}", status_code=204, response_class=Response)
+async def keep_view(name: ViewName, view: Annotated[View, Body()], request: Request, database: Database, member: Member) -> None:
+    """Keep a filter under a name; one of that name is replaced."""
+    kind = await desk_of(request).ledger(database, view.subledger)
+    query = json.loads(json.dumps(view.query).replace("\\u0000", ""))
+    await database.execute(
+        """INSERT INTO system.saved_views AS v (login, name, subledger, query) VALUES (%s, %s, %s, %s)
+           ON CONFLICT (login, name) DO UPDATE SET subledger = EXCLUDED.subledger, query = EXCLUDED.query, updated_at = now()""",
+        [member.login, name, kind.table, Jsonb(query)],
+    )
+
+
+@router.delete("/views/{name}", status_code=204, response_class=Response)
+async def drop_view(name: ViewName, database: Database, member: Member) -> None:
+    """Forget it; nothing happens where there is none."""
+    await database.execute("DELETE FROM system.saved_views WHERE login = %s AND name = %s", [member.login, name])

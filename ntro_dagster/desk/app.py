@@ -1,0 +1,129 @@
+"""The desk's web application: pages, JSON API, static files."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from ntro_dagster.desk import api, pages, review_api
+from ntro_dagster.desk.desk import Desk
+from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
+from ntro_dagster.desk.settings import Settings
+from ntro_dagster.desk.shield import refused, shield
+from ntro_dagster.desk.sittings import LoginRefusedError, LoginsExhaustedError
+from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
+from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
+from ntro_dagster.subledger.filing import ContentMovedError
+
+STATIC = Path(__file__).parent / "static"
+STATUSES: dict[type[NtroError], int] = {
+    NotLoggedInError: 401,
+    LoginRefusedError: 401,
+    RoleMayNotError: 403,
+    FormNotOursError: 403,
+    LoginsExhaustedError: 429,
+    NotFoundError: 404,
+    TransientError: 503,
+    RefusedByDatabaseError: 409,
+    ContentMovedError: 409,
+    UsageError: 422,
+}
+FORBIDDEN = frozenset({"NOT_A_MEMBER", "ROLE_MAY_NOT"})
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one tenant's desk."""
+    desk = Desk(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await desk.open()
+        yield
+        await desk.close()
+
+    app = FastAPI(
+        title="ntro desk",
+        version="1",
+        description="Rows of one tenant, and what its members decide about them.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.desk = desk
+    app.include_router(api.router)
+    app.include_router(review_api.router)
+    app.include_router(pages.router)
+    app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=1)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=shield(settings.hosts, settings.port))
+    app.add_exception_handler(NtroError, _explained)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(HTTPException, _no_such)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+async def _htmx() -> Response:
+    """From the wheel that carries it; the package itself is for another framework, and is not imported."""
+    spec = importlib.util.find_spec("django_htmx")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("django_htmx")
+    found = Path(spec.submodule_search_locations[0]) / "static" / "django_htmx" / "htmx-2.min.js"
+    return FileResponse(found, media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
+
+
+def status_of(error: NtroError) -> int:
+    if error.code in FORBIDDEN:
+        return 403
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+async def _explained(request: Request, error: Any) -> Response:
+    if isinstance(error, LoginNeededError):
+        return RedirectResponse(f"/login?next={error.values['target']}", 303)
+    rows = error.values.get("rows")
+    fields = error.values.get("fields")
+    content: dict[str, Any] = {"statusCode": status_of(error), "message": error.explain(), "error": error.code}
+    if advice := error.advice():
+        content["advice"] = advice
+    if isinstance(rows, list):
+        content["rows"] = [{"id": str(row.id), "code": row.code, "by": row.by} for row in rows]
+    if isinstance(fields, dict):
+        content["fields"] = fields
+    if pages.wants_page(request):
+        return pages.failure(request, content)
+    return JSONResponse(content, content["statusCode"])
+
+
+async def _not_understood(_: Request, error: Any) -> Response:
+    """Without the input, which the sender knows."""
+    found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return refused(422, "BODY_INVALID", "; ".join(found)[:2_000])
+
+
+async def _no_such(request: Request, error: Any) -> Response:
+    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BODY_INVALID")
+    content = {"statusCode": error.status_code, "message": str(error.detail), "error": code}
+    if pages.wants_page(request):
+        return pages.failure(request, content)
+    return JSONResponse(content, error.status_code, headers=getattr(error, "headers", None))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return refused(500, "DESK_FAILED", "the desk failed; its output tells where")

@@ -1,0 +1,79 @@
+"""Three heaps that a reviewer's work falls into: what only waits for a yes, what needs thought, what others have to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from ntro_dagster.desk.sittings import Sitting
+from ntro_dagster.errors import UsageError
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.lifecycle import APPROVE
+from ntro_dagster.subledger.selection import Filter
+
+READY, MINE, WAITING = "ready", "mine", "waiting"
+GROUPS = (READY, MINE, WAITING)
+
+_FILED = sql.SQL(
+    "EXISTS (SELECT FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id "
+    "WHERE r.row_id = t.id AND r.outcome IS NULL AND s.applied_at IS NULL AND s.subledger = {})"
+)
+
+
+class GroupUnknownError(UsageError):
+    """Values: `group`."""
+
+    code = "GROUP_UNKNOWN"
+    summary = "no such group of rows"
+    detail = "there is no group {group!r}: ready, mine or waiting"
+    mend = "name one of the three, or none"
+
+
+def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple[sql.Composable, list[Any]]:
+    """Condition on row `t`. Raises: `GroupUnknownError`."""
+    filed = _FILED.format(sql.Literal(kind.table))
+    to_approve = kind.lifecycle.sources(APPROVE)
+    if group == READY:
+        if not member.may_approve:
+            return sql.SQL("FALSE"), []
+        return sql.SQL("(t.status = ANY(%s) AND t.made_by IS DISTINCT FROM %s AND NOT {})").format(filed), [
+            to_approve,
+            member.login,
+        ]
+    if group == MINE:
+        return sql.SQL("(t.status = %s AND NOT {})").format(filed), [kind.lifecycle.in_doubt]
+    if group == WAITING:
+        others = [status for status in kind.lifecycle.open if status != kind.lifecycle.in_doubt]
+        if not member.may_approve:
+            return sql.SQL("(t.status = ANY(%s) OR {})").format(filed), [others]
+        return (
+            sql.SQL("({} OR (t.status = ANY(%s) AND t.made_by IS NOT DISTINCT FROM %s))").format(filed),
+            [to_approve, member.login],
+        )
+    raise GroupUnknownError(group=group)
+
+
+async def count_groups(database: TenantDatabase, kind: TypeDescription, where: Filter, member: Sitting) -> dict[str, Any]:
+    """For each group how many rows there are and since when the oldest waits, in one pass over the open rows."""
+    condition, values = where.to_sql(kind)
+    parts, parameters = [], []
+    for group in GROUPS:
+        chosen, more = group_condition(kind, group, member)
+        parts.append(
+            sql.SQL("count(*) FILTER (WHERE {0}) AS {1}, min(t.updated_at) FILTER (WHERE {0}) AS {2}").format(
+                chosen, sql.Identifier(group), sql.Identifier(f"{group}_since")
+            )
+        )
+        parameters += [*more, *more]
+    found = await database.fetch_single(
+        sql.SQL("SELECT {} FROM {} t WHERE t.status = ANY(%s) AND {}").format(
+            sql.SQL(", ").join(parts), sql.Identifier("ledgers", kind.table), condition
+        ),
+        [*parameters, list(kind.lifecycle.open), *values],
+    )
+    return {
+        group: {"count": found[group], "oldest": found[f"{group}_since"].isoformat() if found[f"{group}_since"] else None}
+        for group in GROUPS
+    }

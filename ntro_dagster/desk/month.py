@@ -1,0 +1,144 @@
+"""The month-end at a glance, and one entity's month: what stands where, its trial balance, who signed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from ntro_dagster.errors import NotFoundError
+from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.description import TypeDescription
+
+MONTHS = 12
+MOST_LINES = 2_000
+CLOSED, DOUBT, OPEN = "CLOSED", "NEEDS_ATTENTION", "OPEN"
+
+
+class EntityMonthUnknownError(NotFoundError):
+    """Values: `entity`."""
+
+    code = "ENTITY_UNKNOWN"
+    summary = "an entity is not known to this tenant"
+    detail = "there is no entity {entity!r} here"
+    mend = "the board lists those there are"
+
+
+async def entity(database: TenantDatabase, slug: str) -> dict[str, Any]:
+    """Raises: `EntityMonthUnknownError`."""
+    found = await database.fetch_one("SELECT id, slug, name, currency, status FROM system.entities WHERE slug = %s", [slug])
+    if found is None:
+        raise EntityMonthUnknownError(entity=slug)
+    return found
+
+
+async def board(database: TenantDatabase, ledgers: Mapping[str, TypeDescription], until: str | None) -> dict[str, Any]:
+    """Entities by months. A closed month costs one record; rows are counted only where a month is open.
+
+    Args: `until`: the last month shown, `YYYY-MM`; the last with work in it for None.
+    """
+    months = await database.fetch(
+        """SELECT DISTINCT period FROM system.partition_activity WHERE %(until)s::text IS NULL OR period <= %(until)s
+            ORDER BY period DESC LIMIT %(months)s""",
+        {"until": until, "months": MONTHS},
+    )
+    periods = sorted(row["period"] for row in months)
+    entities = await database.fetch("SELECT id, slug, name, status FROM system.entities ORDER BY slug")
+    activity = await database.fetch(
+        """SELECT a.entity_id, a.period, bool_and(a.last_change <= a.closed_change) AS closed
+             FROM system.partition_activity a WHERE a.period = ANY(%s) GROUP BY 1, 2""",
+        [periods],
+    )
+    cells: dict[tuple[Any, str], dict[str, Any]] = {
+        (row["entity_id"], row["period"]): {"state": CLOSED if row["closed"] else OPEN, "open": 0, "doubt": 0, "ledgers": {}}
+        for row in activity
+    }
+    for kind in ledgers.values():
+        for row in await _open_rows(database, kind, periods):
+            cell = cells.setdefault((row["entity_id"], row["period"]), {"state": OPEN, "open": 0, "doubt": 0, "ledgers": {}})
+            cell["open"] += row["open"]
+            cell["doubt"] += row["doubt"]
+            cell["ledgers"][kind.table] = row["open"]
+            cell["state"] = DOUBT if cell["doubt"] else OPEN
+    return {
+        "periods": periods,
+        "entities": [
+            {**row, "cells": [cells.get((row["id"], period)) for period in periods]}
+            for row in entities
+            if row["status"] == "ACTIVE" or any((row["id"], period) in cells for period in periods)
+        ],
+    }
+
+
+async def _open_rows(database: TenantDatabase, kind: TypeDescription, periods: list[str]) -> list[dict[str, Any]]:
+    """Of months that are not closed, by entity and month."""
+    return await database.fetch(
+        sql.SQL(
+            """SELECT t.entity_id, t.period, count(*) AS open, count(*) FILTER (WHERE t.status = %(doubt)s) AS doubt
+                 FROM system.partition_activity a
+                 JOIN {} t ON t.entity_id = a.entity_id AND t.period = a.period AND t.status = ANY(%(open)s)
+                WHERE a.subledger = %(ledger)s AND a.period = ANY(%(periods)s) AND a.last_change > a.closed_change
+                GROUP BY 1, 2"""
+        ).format(sql.Identifier("ledgers", kind.table)),
+        {"doubt": kind.lifecycle.in_doubt, "open": list(kind.lifecycle.open), "ledger": kind.table, "periods": periods},
+    )
+
+
+async def standing(
+    database: TenantDatabase, ledgers: Mapping[str, TypeDescription], entity_id: Any, period: str
+) -> list[dict[str, Any]]:
+    """Rows of the month by subledger, status and currency, with totals where the type has an amount."""
+    found = []
+    for kind in ledgers.values():
+        amount = next((name for name in kind.content if kind.columns[name] == "money"), None)
+        currency = sql.SQL("t.currency") if "currency" in kind.columns else sql.SQL("NULL::text")
+        total = sql.SQL("sum(t.{})").format(sql.Identifier(amount)) if amount else sql.SQL("NULL::numeric")
+        rows = await database.fetch(
+            sql.SQL(
+                """SELECT t.status, {currency} AS currency, count(*) AS rows, {total} AS total,
+                          array_agg(DISTINCT t.approved_by) FILTER (WHERE t.approved_by IS NOT NULL) AS approvers
+                     FROM {table} t WHERE t.entity_id = %s AND t.period = %s GROUP BY 1, 2 ORDER BY 1, 2"""
+            ).format(currency=currency, total=total, table=sql.Identifier("ledgers", kind.table)),
+            [entity_id, period],
+        )
+        if rows:
+            found.append({"ledger": kind.table, "title": kind.name.replace("_", " "), "rows": rows})
+    return found
+
+
+async def books(database: TenantDatabase, entity_id: Any, period: str, earlier: str) -> dict[str, Any]:
+    """The trial balance, and by account and currency what the balance was the month before."""
+    now: TrialBalance = await trial_balance(database, entity_id=entity_id, period=period)
+    before = await trial_balance(database, entity_id=entity_id, period=earlier)
+    was = {(line.account_code, line.currency): line.balance for line in before.lines}
+    return {
+        "lines": [{"line": line, "before": was.get((line.account_code, line.currency))} for line in now.lines],
+        "totals": now.totals(),
+        "balanced": now.balanced,
+    }
+
+
+async def closes(database: TenantDatabase, entity_id: Any, period: str) -> list[dict[str, Any]]:
+    """When the month's books were drawn up."""
+    return await database.fetch(
+        """SELECT at, journals, encode(digest, 'hex') AS digest, run_id FROM ledgers.closes
+            WHERE entity_id = %s AND period = %s ORDER BY id""",
+        [entity_id, period],
+    )
+
+
+async def account_lines(database: TenantDatabase, entity_id: Any, period: str, account: str) -> list[dict[str, Any]]:
+    """What moved an account in the month, each with the row it was posted for and where that row is."""
+    return await database.fetch(
+        """SELECT j.posting_date, j.description, j.currency, l.description AS line, l.party, l.debit, l.credit,
+                  coalesce(l.row_id, j.row_id) AS row_id, c.subledger, j.external_id
+             FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
+             LEFT JOIN LATERAL (
+                  SELECT c.subledger FROM system.history h JOIN system.changes c ON c.id = h.change_id
+                   WHERE h.row_id = coalesce(l.row_id, j.row_id) LIMIT 1) c ON TRUE
+            WHERE j.entity_id = %s AND j.period = %s AND l.account_code = %s
+            ORDER BY j.posting_date, j.external_id, l.line_no LIMIT %s""",
+        [entity_id, period, account, MOST_LINES],
+    )

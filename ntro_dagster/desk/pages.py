@@ -1,0 +1,237 @@
+"""The desk's pages: log-in, inbox, grid, board, a month's books, runs, history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path as File
+from typing import Annotated, Any
+from urllib.parse import unquote
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Path, Query, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.templating import Jinja2Templates
+
+from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
+from ntro_dagster.boundary.tenant_logs import LOGS
+from ntro_dagster.desk import activity, month
+from ntro_dagster.desk.api import LARGEST_NUMBER, NO_NUL, LedgerName, described
+from ntro_dagster.desk.desk import Desk
+from ntro_dagster.desk.doors import COOKIE, Database, Visitor, desk_of, known
+from ntro_dagster.desk.groups import count_groups
+from ntro_dagster.desk.rows import money
+from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
+from ntro_dagster.subledger.selection import Filter
+
+TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
+router = APIRouter(include_in_schema=False)
+
+EntitySlug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Month = Annotated[str, Path(pattern=PERIOD_PATTERN)]
+
+
+def amount(value: Decimal | None) -> str:
+    """With separators of thousands, a real minus sign, and every digit that was stored."""
+    if value is None:
+        return ""
+    whole, _, rest = money(abs(value)).partition(".")
+    return f"{'−' if value < 0 else ''}{int(whole):,}.{rest}"
+
+
+def instant(value: datetime | None) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if value else ""
+
+
+def age(value: str | None) -> str:
+    """How long ago, in the largest unit that fits."""
+    if not value:
+        return ""
+    waited = max(datetime.now(UTC) - datetime.fromisoformat(value), timedelta())
+    if waited < timedelta(hours=1):
+        return f"{waited // timedelta(minutes=1)} min"
+    return f"{waited // timedelta(hours=1)} h" if waited < timedelta(days=2) else f"{waited.days} days"
+
+
+def words(code: str | None) -> str:
+    return (code or "").replace("_", " ").lower()
+
+
+TEMPLATES.env.filters |= {"amount": amount, "instant": instant, "age": age, "words": words}
+
+
+def wants_page(request: Request) -> bool:
+    return not request.url.path.startswith(("/v1/", "/static/")) and "text/html" in request.headers.get("accept", "")
+
+
+def page(
+    request: Request, name: str, member: Sitting | None, nav: str, context: Mapping[str, Any], *, status: int = 200
+) -> Response:
+    desk: Desk = desk_of(request)
+    shared = {"tenant": desk.settings.tenant, "member": member, "csrf": member.csrf if member else "", "nav": nav}
+    return TEMPLATES.TemplateResponse(request, name, {**shared, **context}, status)
+
+
+def failure(request: Request, content: Mapping[str, Any]) -> Response:
+    """An error as a page."""
+    return page(request, "failure.html", None, "", {"failure": content}, status=content["statusCode"])
+
+
+# -- coming and going
+
+
+@router.get("/login", response_class=HTMLResponse)
+async def login_page(request: Request, target: Annotated[str, Query(alias="next", max_length=2_000)] = "/") -> Response:
+    return page(request, "login.html", None, "", {"next": _within(target), "refused": None})
+
+
+@router.post("/login")
+async def login(
+    request: Request,
+    database: Database,
+    name: Annotated[str, Form(max_length=80, pattern=NO_NUL)],
+    password: Annotated[str, Form(max_length=1_000)],
+    target: Annotated[str, Form(alias="next", max_length=2_000)] = "/",
+) -> Response:
+    """A new session; one that the browser brought ends, so that nobody can plant theirs."""
+    try:
+        token = await log_in(database, name, password)
+    except (LoginRefusedError, LoginsExhaustedError) as error:
+        status = 429 if isinstance(error, LoginsExhaustedError) else 401
+        return page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status=status)
+    if before := request.cookies.get(COOKIE):
+        await log_out(database, before)
+    answer = RedirectResponse(_within(target), 303)
+    answer.set_cookie(COOKIE, token, max_age=int(LASTS.total_seconds()), httponly=True, samesite="strict", path="/")
+    return answer
+
+
+def _within(target: str) -> str:
+    """A page of this desk, or the first: nobody's link leads out of a log-in."""
+    path = unquote(target)
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+
+
+@router.post("/logout")
+async def logout(request: Request, database: Database) -> Response:
+    if await known(request, database):
+        await log_out(database, request.cookies[COOKIE])
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """That it answers (spec, 7.1)."""
+    return {"status": "ok"}
+
+
+# -- looking
+
+
+@router.get("/", response_class=HTMLResponse)
+async def inbox(request: Request, database: Database, member: Visitor) -> Response:
+    ledgers = await desk_of(request).ledgers(database)
+    heaps = [
+        {
+            "ledger": kind.table,
+            "title": kind.name.replace("_", " "),
+            "groups": await count_groups(database, kind, Filter(), member),
+        }
+        for kind in ledgers.values()
+    ]
+    context = {"heaps": heaps, "decisions": await activity.decisions(database, member.login)}
+    return page(request, "inbox.html", member, "inbox", context)
+
+
+@router.get("/subledgers/{ledger}", response_class=HTMLResponse)
+async def grid(ledger: LedgerName, request: Request, database: Database, member: Visitor) -> Response:
+    kind = await desk_of(request).ledger(database, ledger)
+    context = {
+        "ledger": described(kind, member),
+        "entities": await database.fetch("SELECT slug, name FROM system.entities WHERE status = 'ACTIVE' ORDER BY slug"),
+        "periods": [
+            row["period"]
+            for row in await database.fetch(
+                "SELECT DISTINCT period FROM system.partition_activity WHERE subledger = %s ORDER BY period DESC LIMIT 36",
+                [kind.table],
+            )
+        ],
+    }
+    return page(request, "grid.html", member, "subledgers", context)
+
+
+@router.get("/board", response_class=HTMLResponse)
+async def board(
+    request: Request, database: Database, member: Visitor, until: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None
+) -> Response:
+    ledgers = await desk_of(request).ledgers(database)
+    return page(request, "board.html", member, "board", {"board": await month.board(database, ledgers, until)})
+
+
+@router.get("/entities/{slug}/periods/{period}", response_class=HTMLResponse)
+@router.get("/entities/{slug}/periods/{period}/trial-balance", response_class=HTMLResponse)
+async def entity_month(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
+    return page(request, "month.html", member, "board", await _month(request, database, slug, period))
+
+
+@router.get("/entities/{slug}/periods/{period}/sign-off", response_class=HTMLResponse)
+async def sign_off(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
+    context = await _month(request, database, slug, period)
+    return page(request, "sign_off.html", member, "board", {**context, "printed_at": datetime.now(UTC)})
+
+
+async def _month(request: Request, database: Database, slug: str, period: str) -> dict[str, Any]:
+    entity = await month.entity(database, slug)
+    ledgers = await desk_of(request).ledgers(database)
+    return {
+        "entity": entity,
+        "period": period,
+        "earlier": _before(period),
+        "standing": await month.standing(database, ledgers, entity["id"], period),
+        "books": await month.books(database, entity["id"], period, _before(period)),
+        "closes": await month.closes(database, entity["id"], period),
+    }
+
+
+def _before(period: str) -> str:
+    year, number = int(period[:4]), int(period[5:])
+    return f"{year - (number == 1):04d}-{(number - 2) % 12 + 1:02d}"
+
+
+@router.get("/entities/{slug}/periods/{period}/accounts/{account}", response_class=HTMLResponse)
+async def account(
+    slug: EntitySlug,
+    period: Month,
+    account: Annotated[str, Path(max_length=64, pattern=NO_NUL)],
+    request: Request,
+    *,
+    database: Database,
+    member: Visitor,
+) -> Response:
+    entity = await month.entity(database, slug)
+    named = await database.fetch_one("SELECT code, name, type FROM ledgers.accounts WHERE code = %s", [account])
+    lines = await month.account_lines(database, entity["id"], period, account)
+    context = {"entity": entity, "period": period, "account": named or {"code": account, "name": "", "type": ""}, "lines": lines}
+    return page(request, "account.html", member, "board", context)
+
+
+@router.get("/runs", response_class=HTMLResponse)
+async def runs(request: Request, database: Database, member: Visitor) -> Response:
+    return page(request, "runs.html", member, "runs", {"runs": await activity.runs(database)})
+
+
+@router.get("/runs/{run_id}", response_class=HTMLResponse)
+async def run(run_id: UUID, request: Request, database: Database, member: Visitor) -> Response:
+    logs = File(os.environ[LOGS]) if LOGS in os.environ else None
+    return page(request, "run.html", member, "runs", {"run": await activity.run(database, run_id, logs)})
+
+
+@router.get("/history", response_class=HTMLResponse)
+async def history(
+    request: Request, database: Database, member: Visitor, before: Annotated[int | None, Query(ge=0, le=LARGEST_NUMBER)] = None
+) -> Response:
+    return page(request, "history.html", member, "history", {"changes": await activity.history(database, before)})

@@ -1,0 +1,212 @@
+"""Rows as a reviewer sees them: the order of all that match, the contents of those in sight, everything about one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from ntro_dagster.desk.groups import group_condition
+from ntro_dagster.desk.sittings import Sitting
+from ntro_dagster.errors import NotFoundError, UsageError
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.selection import Filter
+
+MOST_ROWS = 500
+MOST_CHANGES = 5_000
+ID_BYTES = 16
+
+
+class RowUnknownError(NotFoundError):
+    """Values: `row`."""
+
+    code = "ROW_NOT_FOUND"
+    summary = "no such row in this subledger"
+    detail = "there is no row {row} here"
+    mend = "it may be in another subledger: follow the link from the inbox"
+
+
+class SortUnknownError(UsageError):
+    """Values: `sort`, `known`."""
+
+    code = "SORT_UNKNOWN"
+    summary = "rows cannot be sorted by that"
+    detail = "no column {sort!r} to sort by; one of: {known}"
+    mend = "name a column, with - before it for the other way round"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Attributes:
+    packed: 17 bytes a row: its id, and the number of its status in `statuses`.
+    change: number of the last change that it may have seen.
+    """
+
+    packed: bytes
+    count: int
+    statuses: tuple[str, ...]
+    change: int
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: money as a decimal string, dates as ISO 8601."""
+    match value:
+        case Decimal():
+            return money(value)
+        case datetime() | date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case bytes():
+            return value.hex()
+    return value
+
+
+def money(value: Decimal) -> str:
+    """Every digit that was stored, but for zeros that the column's scale put behind the cents."""
+    whole, _, rest = format(value, "f").partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+def chosen(kind: TypeDescription, where: Filter, group: str | None, member: Sitting) -> tuple[sql.Composable, list[Any]]:
+    """Condition on `t` and its values."""
+    condition, values = where.to_sql(kind)
+    if group:
+        more, more_values = group_condition(kind, group, member)
+        return sql.SQL("{} AND {}").format(condition, more), [*values, *more_values]
+    return condition, list(values)
+
+
+async def index(
+    database: TenantDatabase, kind: TypeDescription, where: Filter, *, group: str | None, sort: str | None, member: Sitting
+) -> Index:
+    """Everything that matches, in one value made by the database. Raises: `SortUnknownError`, what the filter raises."""
+    condition, values = chosen(kind, where, group, member)
+    statuses = kind.lifecycle.statuses
+    numbered = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(status), sql.Literal(bytes([number])))
+        for number, status in enumerate(statuses)
+    )
+    async with database.transaction():
+        change = await _last_change(database)
+        found = await database.fetch_single(
+            sql.SQL(
+                "SELECT count(*) AS rows, "
+                "coalesce(string_agg(uuid_send(t.id) || CASE t.status {} END, ''::bytea ORDER BY {}), '') AS packed "
+                "FROM {} t WHERE {}"
+            ).format(numbered, _order(kind, sort), sql.Identifier("ledgers", kind.table), condition),
+            values,
+        )
+    return Index(bytes(found["packed"]), found["rows"], statuses, change)
+
+
+async def _last_change(database: TenantDatabase) -> int:
+    found: int = (await database.fetch_single("SELECT coalesce(max(id), 0) AS change FROM system.changes"))["change"]
+    return found
+
+
+def _order(kind: TypeDescription, sort: str | None) -> sql.Composable:
+    settled = sql.SQL("t.period, t.entity_id, t.created_at, t.source_ref, t.id")
+    if not sort:
+        return settled
+    name, direction = sort.removeprefix("-"), sql.SQL("DESC" if sort.startswith("-") else "ASC")
+    known = ("status", "period", "updated_at", *(column for column in kind.content if kind.columns[column] != "json"))
+    if name not in known:
+        raise SortUnknownError(sort=name, known=", ".join(known))
+    return sql.SQL("t.{} {} NULLS LAST, {}").format(sql.Identifier(name), direction, settled)
+
+
+async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """These rows, in this order; those that are not there are left out."""
+    rows = await database.fetch(
+        sql.SQL(
+            """SELECT t.*, e.slug AS entity, {digest}(t) AS digest, w.signal_id, w.kind AS waiting_kind, w.filed_by, w.filed_at
+                 FROM (SELECT * FROM {table} WHERE id = ANY(%(ids)s)) t
+                 JOIN system.entities e ON e.id = t.entity_id
+                 LEFT JOIN LATERAL (
+                      SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
+                        FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
+                       WHERE r.row_id = t.id AND r.outcome IS NULL AND s.applied_at IS NULL AND s.subledger = %(ledger)s
+                       ORDER BY s.seq LIMIT 1) w ON TRUE
+                ORDER BY array_position(%(ids)s, t.id)"""
+        ).format(table=sql.Identifier("ledgers", kind.table), digest=sql.Identifier("ledgers", f"{kind.table}_digest")),
+        {"ids": list(ids), "ledger": kind.table},
+    )
+    alike = await _alike(database, kind, [row["id"] for row in rows])
+    return [_shown(kind, row) | {"duplicate_of": alike.get(row["id"], 0)} for row in rows]
+
+
+def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
+    waiting = None
+    if row["signal_id"]:
+        waiting = {
+            "signal_id": plain(row["signal_id"]),
+            "kind": row["waiting_kind"],
+            "filed_by": row["filed_by"],
+            "filed_at": plain(row["filed_at"]),
+        }
+    return {
+        "id": plain(row["id"]),
+        "entity": row["entity"],
+        "period": row["period"],
+        "status": row["status"],
+        "digest": plain(row["digest"]),
+        "values": {name: plain(row[name]) for name in kind.content},
+        "findings": row["validation_errors"] or [],
+        "source_ref": row["source_ref"],
+        "made_by": row["made_by"],
+        "approved_by": row["approved_by"],
+        "approved_at": plain(row["approved_at"]),
+        "posted_journal_ref": row.get("posted_journal_ref"),
+        "waiting": waiting,
+        "updated_at": plain(row["updated_at"]),
+    }
+
+
+def likeness(kind: TypeDescription) -> tuple[str, ...]:
+    """The columns by which two rows are probably one thing entered twice: who, when, how much. Empty where one is missing."""
+    of = {wanted: [name for name in kind.content if kind.columns[name] == wanted] for wanted in ("text", "date", "money")}
+    return (of["text"][0], of["date"][0], of["money"][0]) if all(of.values()) else ()
+
+
+async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many other rows of the entity, not turned down, say the same of who, when and how much."""
+    columns = likeness(kind)
+    if not columns or not ids:
+        return {}
+    table = sql.Identifier("ledgers", kind.table)
+    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in columns)
+    found = await database.fetch(
+        sql.SQL(
+            "SELECT t.id, count(*) AS others FROM {table} t "
+            "JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY(%s) "
+            "WHERE t.id = ANY(%s) GROUP BY t.id"
+        ).format(table=table, same=same),
+        [[*kind.lifecycle.let_through, kind.lifecycle.clean], list(ids)],
+    )
+    return {row["id"]: row["others"] for row in found}
+
+
+async def changed_since(database: TenantDatabase, kind: TypeDescription, change: int) -> dict[str, Any]:
+    """Rows that changed after that number, each once, with the status it has now."""
+    change_now = await _last_change(database)  # before the rows: what comes in between is told twice rather than never
+    rows = await database.fetch(
+        sql.SQL(
+            """WITH later AS (SELECT id FROM system.changes WHERE id > %(change)s AND subledger = %(ledger)s),
+                    touched AS (
+                       SELECT DISTINCT row_id FROM system.history WHERE change_id IN (SELECT id FROM later) LIMIT %(most)s)
+               SELECT t.id, t.status FROM {} t JOIN touched ON touched.row_id = t.id"""
+        ).format(sql.Identifier("ledgers", kind.table)),
+        {"change": change, "ledger": kind.table, "most": MOST_CHANGES + 1},
+    )
+    return {
+        "change": change_now,
+        "more": len(rows) > MOST_CHANGES,
+        "rows": [{"id": plain(row["id"]), "status": row["status"]} for row in rows[:MOST_CHANGES]],
+    }

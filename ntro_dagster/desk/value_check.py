@@ -1,0 +1,58 @@
+"""`python -m ntro_dagster.desk.value_check`: a line with a row and new values in, a line with what is wrong out.
+
+It sees the code of the active bundles and nothing else (`tenant.seclusion`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import ntro_dagster
+from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles.active import ACTIVE, active_set
+from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
+from ntro_dagster.subledger.staging import findings_of
+from ntro_dagster.tenant.seclusion import seclude
+
+WHOLE_ROW = ""
+"""The key of what is wrong with a row and not with one of its columns."""
+
+
+def judged(kind: SubledgerType, question: dict[str, Any]) -> dict[str, str]:
+    row = {name: value for name, value in question["row"].items() if name in kind.model.model_fields}
+    try:
+        kind.model.model_validate({**row, **question["values"], "status": question["target"]})
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for finding in findings_of(error):
+            found.setdefault(str(finding.get("field") or WHOLE_ROW), str(finding.get("message") or finding.get("code")))
+        return found
+    return {}
+
+
+def main() -> None:
+    questions, answers, sys.stdout = sys.stdin, sys.stdout, sys.stderr
+    active, platform = active_set(), platform_bundle()
+    listed = [Path(os.environ[ACTIVE]).parent] if ACTIVE in os.environ else []
+    package = Path(ntro_dagster.__file__).parent
+    seclude([package, platform.root / "subledgers", *(bundle.root for bundle in active.bundles), *listed], listed=[])
+    with redirect_stdout(sys.stderr):
+        load_types(platform, *active.bundles)
+        kinds = {kind.table: kind for kind in subledger_types(platform, *active.bundles)}
+        for line in questions:
+            question = json.loads(line)
+            kind = kinds.get(question["table"])
+            fields = judged(kind, question) if kind else {WHOLE_ROW: "no such subledger in the active runbooks"}
+            answers.write(json.dumps({"fields": fields}) + "\n")
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Looks over values that somebody typed, with the type's own model, in a process that holds no credential.
+
+A model is a runbook's code. In the desk's process it could decide as anybody; so it has one of its own, which is told of one row
+at a time and answers what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ntro_dagster.bundles.active import ACTIVE
+from ntro_dagster.errors import TransientError
+
+ANSWER_S = 10.0
+LONGEST_ANSWER = 1 << 20
+KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", ACTIVE)
+
+
+class ValuesNotCheckedError(TransientError):
+    code = "VALUES_NOT_CHECKED"
+    summary = "the values could not be looked over"
+    mend = "try again; if it stays so, the desk's output says why"
+
+
+class ValueCheck:
+    """Asks that process, which is started when it is needed, and anew when a deployment changed the types."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._made_for: int | None = None
+        self._turn = asyncio.Lock()
+
+    async def errors(self, table: str, row: Mapping[str, Any], values: Mapping[str, Any], target: str) -> dict[str, str]:
+        """What is wrong, by column; empty where nothing is.
+
+        Args: `row`: its columns as JSON has them; `target`: the status in which it has to stand.
+
+        Raises: `ValuesNotCheckedError`.
+        """
+        question = {"table": table, "row": row, "values": values, "target": target}
+        async with self._turn:
+            for _ in range(2):  # a process that died is given a successor once
+                with suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+                    return await asyncio.wait_for(self._ask(question), ANSWER_S)
+                await self._end()
+        raise ValuesNotCheckedError
+
+    async def _ask(self, question: Mapping[str, Any]) -> dict[str, str]:
+        process = await self._running()
+        to, back = process.stdin, process.stdout
+        if to is None or back is None:
+            raise OSError
+        to.write(json.dumps(question).encode() + b"\n")
+        await to.drain()
+        answer: dict[str, dict[str, str]] = json.loads(await back.readuntil(b"\n"))
+        return answer["fields"]
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        now = _written()
+        if self._process is None or self._process.returncode is not None or self._made_for != now:
+            await self._end()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "ntro_dagster.desk.value_check",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={name: os.environ[name] for name in KEPT if name in os.environ},
+                limit=LONGEST_ANSWER,
+            )
+            self._made_for = now
+        return self._process
+
+    async def _end(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._process = None
+
+    async def close(self) -> None:
+        async with self._turn:
+            await self._end()
+
+
+def _written() -> int | None:
+    """When the list of active bundles was written last."""
+    listed = os.environ.get(ACTIVE)
+    return Path(listed).stat().st_mtime_ns if listed and Path(listed).exists() else None
