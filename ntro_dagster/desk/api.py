@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.responses import FileResponse, Response
 
 from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
@@ -21,9 +21,12 @@ from ntro_dagster.desk.rows import MOST_ROWS, RowUnknownError, changed_since, in
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.lifecycle import ACCEPT, APPROVE, EDIT
+from ntro_dagster.subledger.raw import holds_escapes, jsonable
 from ntro_dagster.subledger.selection import Filter
 
 LARGEST_NUMBER = 2**62
+LONGEST_VIEW = 9_000
+"""Characters of JSON; the table takes 10,000 as PostgreSQL writes them."""
 
 
 class Problem(BaseModel):
@@ -83,6 +86,14 @@ class Comment(BaseModel):
 class View(BaseModel):
     subledger: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     query: dict[str, Any]
+
+    @field_validator("query")
+    @classmethod
+    def _storable(cls, query: dict[str, Any]) -> dict[str, Any]:
+        kept = jsonable(query)
+        if holds_escapes(kept) or len(json.dumps(kept, ensure_ascii=False, separators=(", ", ": "))) > LONGEST_VIEW:
+            raise ValueError(f"more than {LONGEST_VIEW} characters, or one that cannot be stored")
+        return query
 
 
 def described(kind: TypeDescription, member: Sitting) -> dict[str, Any]:
@@ -259,11 +270,10 @@ ViewName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\
 async def keep_view(name: ViewName, view: Annotated[View, Body()], request: Request, database: Database, member: Member) -> None:
     """Keep a filter under a name; one of that name is replaced."""
     kind = await desk_of(request).ledger(database, view.subledger)
-    query = json.loads(json.dumps(view.query).replace("\\u0000", ""))
     await database.execute(
         """INSERT INTO system.saved_views AS v (login, name, subledger, query) VALUES (%s, %s, %s, %s)
            ON CONFLICT (login, name) DO UPDATE SET subledger = EXCLUDED.subledger, query = EXCLUDED.query, updated_at = now()""",
-        [member.login, name, kind.table, Jsonb(query)],
+        [member.login, name, kind.table, Jsonb(view.query)],
     )
 
 

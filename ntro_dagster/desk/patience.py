@@ -1,4 +1,4 @@
-"""How long a desk waits for a request to arrive: a connection that dribbles would hold one of its places for as long as it likes."""
+"""How long a desk waits for a request to arrive: one that dribbles would hold a place for as long as it likes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVES_S = 20.0
-"""From the connection, or from a request's first byte on one that is kept, to its last byte. The largest body takes that at 1.6 MB/s."""
+"""From the connection, or from the first byte on one that is kept, to the request's last: the largest body at 1.6 MB/s."""
 
 
 class ImpatientProtocol(HttpToolsProtocol):
@@ -19,6 +19,10 @@ class ImpatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        self._begin()
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -48,6 +48,11 @@ class Browser:
         if key:
             self.session.headers["Authorization"] = f"Bearer {key}"
 
+    @property
+    def token(self) -> str:
+        """The secret of its session."""
+        return str(self.session.cookies["ntro_desk"])
+
     def log_in(self, name: str, password: str = PASSWORD, **form: str) -> requests.Response:
         answer = self.session.post(
             f"{self.url}/login", data={"name": name, "password": password, **form}, allow_redirects=False, timeout=30
@@ -164,7 +169,8 @@ class DeskAtWork:
                 [document, bytes.fromhex(sha256), name, len(content), PERIOD, len(lines)],
             )
             app.cursor().executemany(
-                "INSERT INTO ingest.submitted_records (id, document_id, line, entity_id, period, raw) VALUES (%s, %s, %s, %s, %s, %s)",
+                "INSERT INTO ingest.submitted_records (id, document_id, line, entity_id, period, raw) "
+                "VALUES (%s, %s, %s, %s, %s, %s)",
                 [[uuid4(), document, number, entity, PERIOD, Jsonb(raw)] for number, raw in enumerate(lines, 2)],
             )
         return document

@@ -8,6 +8,8 @@ import pytest
 from desk_at_work import Browser, DeskAtWork
 from ledger_tenant import PERIOD
 
+from ntro_dagster.desk.sittings import Sitting
+
 SIGNALS = "/v1/subledgers/expenses/signals"
 
 
@@ -34,7 +36,9 @@ def test_a_decision_goes_from_the_page_to_the_ledger(desk: DeskAtWork, ann: Brow
     assert {status_of(desk, row) for row in rows} == {"APPROVED"}
 
 
-def test_what_moved_is_named_and_nothing_is_filed(desk: DeskAtWork, ann: Browser, bob: Browser, pat: Browser, entity: UUID) -> None:
+def test_what_moved_is_named_and_nothing_is_filed(
+    desk: DeskAtWork, ann: Browser, bob: Browser, pat: Browser, entity: UUID
+) -> None:
     good, changed, waiting, posted = (desk.tenant.new_row(entity) for _ in range(4))
     mine = desk.tenant.new_row(entity)
     assert ann.decide("edit", [mine], values={"notes": "x"}).status_code == 201
@@ -47,7 +51,7 @@ def test_what_moved_is_named_and_nothing_is_filed(desk: DeskAtWork, ann: Browser
     gone = {"id": str(uuid4()), "digest": "0" * 64}
     answer = ann.post(SIGNALS, {"kind": "approve", "rows": [*seen, gone]})
     assert answer.status_code == 409
-    assert answer.json()["error"] == "CONTENT_CHANGED"
+    assert answer.json()["error"] == "CONTENT_MOVED"
     assert {(row["id"], row["code"], row["by"]) for row in answer.json()["rows"]} == {
         (str(changed), "CONTENT_CHANGED", None),
         (str(waiting), "DECISION_WAITING", "user:bob"),
@@ -85,7 +89,7 @@ def test_values_are_looked_over_before_they_are_filed(desk: DeskAtWork, pat: Bro
     check = f"{SIGNALS.removesuffix('signals')}validate"
     assert pat.post(check, {"id": str(row), "values": {"amount_gross": "12.50", "vat_amount": "2"}}).json() == {"fields": {}}
     assert set(pat.post(check, {"id": str(row), "values": {"status": "POSTED"}}).json()["fields"]) == {"status"}
-    assert "" in pat.post(check, {"id": str(row), "values": {"amount_gross": "1"}}).json()["fields"] or True
+    assert set(pat.post(check, {"id": str(row), "values": {"amount_gross": "1"}}).json()["fields"]) == {""}
     assert pat.post(check, {"id": str(uuid4()), "values": {}}).status_code == 404
 
 
@@ -133,9 +137,9 @@ def test_a_program_prepares_and_approves_nothing(desk: DeskAtWork, entity: UUID,
     assert signals_of(desk, row) == (status == 201)
 
 
-def test_the_database_refuses_what_python_let_through(desk: DeskAtWork, pat: Browser, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ntro_dagster.desk.sittings import Sitting
-
+def test_the_database_refuses_what_python_let_through(
+    desk: DeskAtWork, pat: Browser, entity: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Sitting, "may_decide", property(lambda _: True))
     row = desk.tenant.new_row(entity)
     for browser in (pat, desk.program(), desk.logged_in("eve"), desk.logged_in("adm")):
@@ -148,7 +152,8 @@ def test_the_database_refuses_what_python_let_through(desk: DeskAtWork, pat: Bro
 
 
 def test_a_decision_is_taken_back_until_it_is_applied(desk: DeskAtWork, ann: Browser, bob: Browser, entity: UUID) -> None:
-    pytest.importorskip("ntro_dagster.subledger.withdrawal")
+    if "/v1/signals/{signal_id}/withdraw" not in ann.get("/v1/openapi.json").json()["paths"]:
+        pytest.skip("nothing can be taken back yet")
     row = desk.tenant.new_row(entity)
     (signal,) = ann.decide("approve", [row]).json()["signals"]
     assert bob.post(f"/v1/signals/{signal['id']}/withdraw").status_code in {403, 409}

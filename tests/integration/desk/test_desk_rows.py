@@ -33,7 +33,12 @@ def test_an_index_has_what_a_filter_matches_in_order(desk: DeskAtWork, ann: Brow
 
 @pytest.mark.parametrize(
     ("query", "error"),
-    [("sort=nothing", "SORT_UNKNOWN"), ("sort=line_items", "SORT_UNKNOWN"), ("group=all", "BODY_INVALID"), ("period=2025-13", "BODY_INVALID")],
+    [
+        ("sort=nothing", "SORT_UNKNOWN"),
+        ("sort=line_items", "SORT_UNKNOWN"),
+        ("group=all", "BODY_INVALID"),
+        ("period=2025-13", "BODY_INVALID"),
+    ],
 )
 def test_what_an_index_does_not_understand(ann: Browser, query: str, error: str) -> None:
     answer = ann.get(f"/v1/subledgers/expenses/index?{query}")
@@ -128,7 +133,11 @@ def test_views_are_a_members_own(desk: DeskAtWork, ann: Browser, bob: Browser) -
 
 
 def test_subledgers_say_what_this_member_may_decide(ann: Browser, pat: Browser, eve: Browser) -> None:
-    for browser, allowed in ((ann, {"approve", "reject", "exclude", "accept", "edit"}), (pat, {"reject", "exclude", "accept", "edit"}), (eve, set())):
+    for browser, allowed in (
+        (ann, {"approve", "reject", "exclude", "accept", "edit"}),
+        (pat, {"reject", "exclude", "accept", "edit"}),
+        (eve, set()),
+    ):
         (kind,) = (kind for kind in browser.get("/v1/subledgers").json() if kind["name"] == "expenses")
         assert {each["kind"] for each in kind["signals"] if each["allowed"]} == allowed
     assert {"name": "amount_gross", "type": "money", "editable": True} in kind["columns"]
