@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -14,17 +13,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ntro_dagster.desk.passwords import SHORTEST, hash_password
+from ntro_dagster.desk.roles import MemberRole
 from ntro_dagster.errors import NotFoundError, UsageError
-
-
-class MemberRole(StrEnum):
-    """What `system.may_file` of the database makes of each is in migrations/013_members.sql."""
-
-    PREPARER = "preparer"
-    APPROVER = "approver"
-    AUDITOR = "auditor"
-    ADMIN = "admin"
-    AGENT = "agent"
 
 
 class MemberExistsError(UsageError):
@@ -45,6 +35,24 @@ class MemberUnknownError(NotFoundError):
     mend = "`ntro member list` shows those there are"
 
 
+class LoginInvalidError(UsageError):
+    """Values: `login`."""
+
+    code = "LOGIN_INVALID"
+    summary = "that cannot be a login"
+    detail = "{login} cannot be a login"
+    mend = "lower-case letters, digits, `.`, `_` and `-`, at most 62; an agent's begins with agent:, everybody else's with user:"
+
+
+class KeyUnknownError(NotFoundError):
+    """Values: `key`."""
+
+    code = "KEY_NOT_FOUND"
+    summary = "no key of that id"
+    detail = "no key {key} that still opens anything"
+    mend = "`ntro member key list` shows them"
+
+
 class PasswordTooShortError(UsageError):
     """Values: `shortest`."""
 
@@ -54,16 +62,10 @@ class PasswordTooShortError(UsageError):
     mend = "a few words in a row are long and easy to keep"
 
 
-def full_login(name: str, role: MemberRole) -> str:
-    """`user:ann` for `ann`, `agent:reader` for an agent `reader`; what is whole already stays."""
-    kind = "agent" if role is MemberRole.AGENT else "user"
-    return name if name.startswith(("user:", "agent:")) else f"{kind}:{name.strip().lower()}"
-
-
 def add_member(owner: str, login: str, *, name: str, role: MemberRole, password: str | None, by: str) -> None:
     """Args: `owner`: URL of the owner's role; `by`: who asks for it.
 
-    Raises: `MemberExistsError`, `PasswordTooShortError`.
+    Raises: `MemberExistsError`, `LoginInvalidError`, `PasswordTooShortError`.
     """
     hashed = None if password is None else _hashed(password)
     with _as_owner(owner) as connection:
@@ -74,6 +76,8 @@ def add_member(owner: str, login: str, *, name: str, role: MemberRole, password:
             )
         except psycopg.errors.UniqueViolation:
             raise MemberExistsError(login=login) from None
+        except psycopg.errors.CheckViolation:
+            raise LoginInvalidError(login=login) from None
 
 
 def set_password(owner: str, login: str, password: str) -> None:
@@ -96,10 +100,11 @@ def members(owner: str) -> list[dict[str, Any]]:
     """All of them, with how many keys each holds."""
     with _as_owner(owner) as connection:
         return connection.execute(
-            """SELECT login, name, role, active, password_hash IS NOT NULL AS has_password, created_by, created_at,
-                      (SELECT count(*) FROM system.desk_sessions s WHERE s.login = m.login AND s.kind = 'key' AND s.ended_at IS NULL)
-                      AS keys
-                 FROM system.members m ORDER BY login"""
+            """SELECT m.login, m.name, m.role, m.active, m.password_hash IS NOT NULL AS has_password, m.created_by, m.created_at,
+                      count(s.id) AS keys
+                 FROM system.members m
+                 LEFT JOIN system.desk_sessions s ON s.login = m.login AND s.kind = 'key' AND s.ended_at IS NULL
+                GROUP BY m.login ORDER BY m.login"""
         ).fetchall()
 
 
@@ -115,6 +120,24 @@ def make_key(owner: str, login: str, label: str) -> tuple[UUID, str]:
     if made is None:
         raise MemberUnknownError(login=login)
     return made["id"], secret
+
+
+def keys(owner: str) -> list[dict[str, Any]]:
+    """All of them, ended ones too."""
+    with _as_owner(owner) as connection:
+        return connection.execute(
+            "SELECT id, login, label, made_at, seen_at, ended_at FROM system.desk_sessions WHERE kind = 'key' ORDER BY made_at"
+        ).fetchall()
+
+
+def revoke_key(owner: str, key: UUID) -> None:
+    """At once. Raises: `KeyUnknownError`."""
+    with _as_owner(owner) as connection:
+        ended = connection.execute(
+            "UPDATE system.desk_sessions SET ended_at = now() WHERE id = %s AND kind = 'key' AND ended_at IS NULL", [key]
+        )
+        if not ended.rowcount:
+            raise KeyUnknownError(key=key)
 
 
 def _end_sessions(connection: psycopg.Connection[dict[str, Any]], login: str) -> None:
