@@ -192,7 +192,7 @@ def _filing(reason: str | None, values: Mapping[str, Any] | None) -> dict[str, A
 
 
 def _matching(kind: SubledgerType | TypeDescription, where: Filter) -> tuple[sql.Composable, dict[str, Any]]:
-    condition, parameters = where.to_sql(kind)
+    condition, parameters = where.to_named_sql(kind)
     chosen = sql.SQL(
         "SELECT t.id, t.entity_id, t.period, t.status, t.made_by, {digest}(t) AS digest, NULL::bytea AS seen, "
         "{amount}(t) AS amount, coalesce({currency}(t), e.currency) AS currency, t.validation_errors @> '[{{}}]' AS findings "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg import sql
 
+from ntro_dagster.platforms.postgres.database import identifiers
 from ntro_dagster.platforms.tables import LogicalType
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import SubledgerType
@@ -30,34 +31,41 @@ class Filter:
     text: str | None = None
     ids: Sequence[UUID] | None = None
 
-    def to_sql(self, kind: SubledgerType | TypeDescription) -> tuple[sql.Composable, dict[str, Any]]:
-        """A condition on row `t` of the subledger's table, with its parameters by name; all names begin with `filter_`."""
-        parts: list[sql.Composable] = [sql.SQL("TRUE")]
-        given: dict[str, Any] = {}
-        if self.entity is not None:
-            slug = "(SELECT e.id FROM system.entities e WHERE e.slug = %(filter_entity)s)"
-            parts.append(sql.SQL("t.entity_id = " + (slug if isinstance(self.entity, str) else "%(filter_entity)s")))
-            given["filter_entity"] = self.entity
-        if self.period is not None:
-            parts.append(sql.SQL("t.period = %(filter_period)s"))
-            given["filter_period"] = self.period
-        if self.statuses is not None:
-            parts.append(sql.SQL("t.status = ANY(%(filter_statuses)s)"))
-            given["filter_statuses"] = list(self.statuses)
-        if self.ids is not None:
-            parts.append(sql.SQL("t.id = ANY(%(filter_ids)s)"))
-            given["filter_ids"] = list(self.ids)
+    def to_sql(self, kind: SubledgerType | TypeDescription) -> tuple[sql.Composable, list[Any]]:
+        """A condition on row `t` of the subledger's table, with its parameters in order."""
+        given = self._given(kind)
+        return _all(condition.format(sql.Placeholder()) for _, condition, _ in given), [value for _, _, value in given]
+
+    def to_named_sql(self, kind: SubledgerType | TypeDescription) -> tuple[sql.Composable, dict[str, Any]]:
+        """The same with its parameters by name, all of which begin with `filter_`."""
+        given = self._given(kind)
+        return _all(condition.format(sql.Placeholder(name)) for name, condition, _ in given), {
+            name: value for name, _, value in given
+        }
+
+    def _given(self, kind: SubledgerType | TypeDescription) -> list[tuple[str, sql.SQL, Any]]:
+        """Name, condition and value of each thing that is given."""
+        entity = "{}" if isinstance(self.entity, UUID) else "(SELECT e.id FROM system.entities e WHERE e.slug = {})"
+        found = [
+            ("filter_entity", sql.SQL("t.entity_id = " + entity), self.entity),
+            ("filter_period", sql.SQL("t.period = {}"), self.period),
+            ("filter_statuses", sql.SQL("t.status = ANY({})"), None if self.statuses is None else list(self.statuses)),
+            ("filter_ids", sql.SQL("t.id = ANY({})"), None if self.ids is None else list(self.ids)),
+        ]
         if self.text:
-            found = [sql.SQL("{} ILIKE %(filter_text)s").format(column) for column in _searched(kind)]
-            parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(found)))
-            given["filter_text"] = f"%{_escaped(self.text)}%"
-        return sql.SQL(" AND ").join(parts), given
+            found.append(("filter_text", sql.SQL(_searched(kind) + " ILIKE {}"), f"%{_escaped(self.text)}%"))
+        return [one for one in found if one[2] is not None]
 
 
-def _searched(kind: SubledgerType | TypeDescription) -> list[sql.Identifier]:
+def _all(conditions: Iterable[sql.Composable]) -> sql.Composable:
+    return sql.SQL(" AND ").join([sql.SQL("TRUE"), *conditions])
+
+
+def _searched(kind: SubledgerType | TypeDescription) -> str:
+    """The text columns of row `t` in one, with a character between them that nobody types."""
     described = kind if isinstance(kind, TypeDescription) else TypeDescription.of(kind)
     texts = [name for name in described.content if described.columns[name] == LogicalType.TEXT]
-    return [sql.Identifier("t", name) for name in [*texts, "source_ref"]]
+    return f"concat_ws(chr(31), {identifiers([*texts, 'source_ref'], prefix='t').as_string()})"
 
 
 def _escaped(text: str) -> str:
