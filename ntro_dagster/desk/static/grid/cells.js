@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { sentence, shown } from "../words.js";
 
 const LOW_CONFIDENCE = 0.8;
-const WIDTHS = { money: "minmax(112px, 0.8fr)", ratio: "92px", integer: "80px", date: "100px", instant: "150px", timestamp: "150px", boolean: "70px" };
+const WIDTHS = { money: "minmax(112px, 0.8fr)", ratio: "92px", integer: "80px", date: "116px", instant: "150px", timestamp: "150px", boolean: "70px" };
 const NARROW = { currency: "82px" };
 const RIGHT = new Set(["money", "ratio", "integer"]);
 
@@ -16,9 +16,10 @@ export function columnsOf(type, { entity, period }) {
   ];
   if (!entity) columns.push({ name: "entity", title: "Entity", width: "minmax(90px, 0.6fr)", kind: "key" });
   if (!period) columns.push({ name: "period", title: "Period", width: "76px", kind: "key", sortable: true });
+  const who = type.columns.find((column) => column.type === "text");
   for (const column of type.columns) {
     if (column.type === "uuid" || column.type === "json") continue;
-    const width = NARROW[column.name] ?? WIDTHS[column.type] ?? "minmax(110px, 1fr)";
+    const width = NARROW[column.name] ?? WIDTHS[column.type] ?? (column === who ? "minmax(170px, 1.6fr)" : "minmax(110px, 1fr)");
     columns.push({ ...column, title: sentence(column.name), width, kind: "value", sortable: true, right: RIGHT.has(column.type) });
   }
   columns.push({ name: "source_ref", title: "Source", width: "minmax(70px, 0.4fr)", kind: "source" });
@@ -54,61 +55,72 @@ export function makeRow(columns) {
  * @param state {row, status, present, selected, column, drafts, onTheWay, note, over, moved} - `row` undefined while it is fetched
  */
 export function drawRow(element, columns, position, state) {
-  element.setAttribute("aria-rowindex", position + 2);
-  element.setAttribute("aria-selected", state.selected);
-  element.dataset.position = position;
+  if (element.dataset.position !== String(position)) {
+    element.dataset.position = position;
+    element.ariaRowIndex = String(position + 2);
+  }
+  if (element.ariaSelected !== String(state.selected)) element.ariaSelected = String(state.selected);
   const look = ["grid-row"];
   if (state.present) look.push("present");
   if (!state.row) look.push("loading");
   if (state.over) look.push("over");
-  element.className = look.join(" ");
+  if (element.className !== look.join(" ")) element.className = look.join(" ");
   columns.forEach((column, at) => {
     const cell = element.children[at];
-    cell.tabIndex = state.present && at === state.column ? 0 : -1;
+    const stop = state.present && at === state.column ? 0 : -1;
+    if (cell.tabIndex !== stop) cell.tabIndex = stop;
     // An editor is not drawn over: what is typed in it is nobody else's.
     if (!cell.querySelector("input.editor")) drawCell(cell, column, state);
   });
 }
 
+// Attributes are written only where they change: a screen has a thousand cells, and each write costs a recalculation.
+function put(cell, look, text, { wrong = false, fixed = null } = {}) {
+  if (cell.className !== look) cell.className = look;
+  if (cell.hasAttribute("aria-invalid") !== wrong) {
+    if (wrong) cell.setAttribute("aria-invalid", "true");
+    else cell.removeAttribute("aria-invalid");
+  }
+  if (fixed !== null && cell.ariaReadOnly !== String(fixed)) cell.ariaReadOnly = String(fixed);
+  if (text === null) return;
+  // One text node for good: replacing it is what costs.
+  const only = cell.firstChild;
+  if (only?.nodeType === Node.TEXT_NODE && only === cell.lastChild) {
+    if (only.data !== text) only.data = text;
+  } else cell.textContent = text;
+}
+
 function drawCell(cell, column, state) {
-  cell.removeAttribute("aria-describedby");
-  cell.removeAttribute("aria-invalid");
-  if (column.kind === "pick") {
-    cell.className = "cell cell-pick";
-    return;
-  }
-  if (column.kind === "state") {
-    cell.className = "cell cell-state";
-    cell.replaceChildren(...stateOf(state));
-    return;
-  }
-  if (!state.row) {
-    cell.className = "cell";
-    cell.textContent = column.kind === "value" ? "…" : "";
-    return;
-  }
+  if (cell.hasAttribute("aria-describedby")) cell.removeAttribute("aria-describedby");
+  if (column.kind === "pick") return put(cell, "cell cell-pick", null);
+  if (column.kind === "state") return drawState(cell, state);
+  if (!state.row) return put(cell, "cell", column.kind === "value" ? "…" : "");
   if (column.kind !== "value") {
-    cell.className = "cell muted";
-    cell.textContent = column.kind === "source" ? sourceShort(state.row.source_ref) : state.row[column.name];
-    return;
+    return put(cell, "cell muted", column.kind === "source" ? sourceShort(state.row.source_ref) : state.row[column.name]);
   }
   const draft = state.drafts?.get(column.name);
   const filed = state.onTheWay?.[column.name];
-  const value = draft?.text ?? filed ?? state.row.values[column.name];
+  const value = draft?.text ?? (filed === undefined ? state.row.values[column.name] : (filed ?? ""));
   const text = draft || filed !== undefined ? String(value) : shown(value, column.type);
-  const wrong = draft?.error || (!draft && finding(state.row, column.name));
-  const look = ["cell"];
-  if (column.right) look.push("amount");
-  if (column.type === "money" && /^[−-]/.test(text)) look.push("negative");
-  if (draft) look.push("draft");
-  else if (filed !== undefined) look.push("on-its-way");
-  if (wrong) look.push("wrong");
-  if (state.moved?.has(column.name)) look.push("moved");
-  cell.className = look.join(" ");
-  if (wrong) cell.setAttribute("aria-invalid", "true");
-  cell.setAttribute("aria-readonly", !column.editable);
-  if (column.name === "confidence" && text) cell.replaceChildren(confidence(text, state.row.values));
-  else cell.textContent = text;
+  const wrong = Boolean(draft ? draft.error : finding(state.row, column.name));
+  let look = column.right ? "cell amount" : "cell";
+  if (column.type === "money" && /^[−-]/.test(text)) look += " negative";
+  if (draft) look += " draft";
+  else if (filed !== undefined) look += " on-its-way";
+  if (wrong) look += " wrong";
+  if (state.moved?.has(column.name)) look += " moved";
+  const plainText = column.name !== "confidence" || !text;
+  put(cell, look, plainText ? text : null, { wrong, fixed: !column.editable });
+  if (!plainText) cell.replaceChildren(confidence(text, state.row.values));
+}
+
+function drawState(cell, state) {
+  const { row, status, note } = state;
+  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of].join("|");
+  if (cell.dataset.said === said) return;
+  cell.dataset.said = said;
+  cell.className = "cell cell-state";
+  cell.replaceChildren(...stateOf(state));
 }
 
 function stateOf({ row, status, note }) {
@@ -117,7 +129,7 @@ function stateOf({ row, status, note }) {
   if (note) parts.push(h("span", { class: `badge ${note.look}`, title: note.words }, note.short));
   else if (waiting) parts.push(h("span", { class: "badge badge-accent", title: `by ${waiting.filed_by}` }, `→ ${waiting.kind}`));
   if (row?.findings.length) parts.push(h("span", { class: "badge badge-bad", title: row.findings.map((found) => found.message).join("; ") }, `▲ ${row.findings.length}`));
-  if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `⧉ ${row.duplicate_of}`));
+  if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `×${row.duplicate_of + 1}`));
   return parts;
 }
 

@@ -14,7 +14,7 @@ export async function showConflict(grid, kind, had, moved) {
   const ids = [...moved.keys()];
   const now = new Map((await grid.rows.now(ids.slice(0, MOST_SHOWN)).catch(() => [])).map((row) => [row.id, row]));
   const view = dialog(`${sentence(kind)} was not filed`, { size: "wide" });
-  view.body.append(h("p", {}, `${plural(ids.length, "row is", "rows are")} not as you saw them any more. Nothing was filed, and nothing you typed is lost.`));
+  view.body.append(h("p", {}, `${ids.length === 1 ? "The row is not as you saw it" : `${plural(ids.length, "row is", "rows are")} not as you saw them`} any more. Nothing was filed, and nothing you typed is lost.`));
   for (const id of ids.slice(0, MOST_SHOWN)) {
     const before = had.find((row) => row.id === id);
     view.body.append(compared(grid, moved.get(id), before, now.get(id)));
@@ -36,7 +36,7 @@ function compared(grid, { code, by }, before, now) {
     if (now) line(sentence(column.name), asText(before.values[column.name], column.type), asText(now.values[column.name], column.type));
   }
   if (now) line("Waiting", before.waiting?.kind ?? "", now.waiting ? `${now.waiting.kind} by ${now.waiting.filed_by}` : "");
-  const name = `${before.entity} ${before.period} ${before.source_ref ?? ""}`;
+  const name = `${before.entity} ${before.period} ${/#(.*)/.exec(before.source_ref ?? "")?.[1] ?? ""}`;
   const head = h("h3", {}, `${name}: ${words(code)}${by ? ` (${by})` : ""}`);
   if (!lines.length) return h("section", {}, head);
   return h("section", {}, head, h("table", { class: "table changes" },

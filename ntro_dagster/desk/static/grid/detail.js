@@ -123,6 +123,7 @@ export class Detail {
 
   #drawHead() {
     const row = this.#story;
+    this.tabs.hidden = !row;
     if (!row) return void this.head.replaceChildren(h("p", { class: "muted" }, "No row."));
     const made = row.made_by ? `made by ${row.made_by}` : "";
     const approved = row.approved_by ? `approved by ${row.approved_by}` : "";

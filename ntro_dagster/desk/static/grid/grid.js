@@ -25,6 +25,8 @@ export class Grid {
   #moved = new Map();
   #reading = null;
   #countedAt = 0;
+  #place = new Text();
+  #said = null;
 
   constructor(ledger) {
     this.ledger = ledger;
@@ -99,6 +101,7 @@ export class Grid {
     this.columns = columnsOf(this.type, this.filter.value);
     this.column = Math.min(this.column, this.columns.length - 1);
     this.viewport.style.setProperty("--columns", this.columns.map((column) => column.width).join(" "));
+    this.viewport.style.setProperty("--least", `${this.columns.reduce((all, column) => all + Number(/(\d+)px/.exec(column.width)[1]), 0)}px`);
     this.viewport.setAttribute("aria-rowcount", index.count + 1);
     this.viewport.setAttribute("aria-colcount", this.columns.length);
     $("grid-head").replaceChildren(makeHead(this.columns, this.filter.sort, (name) => this.filter.sortBy(name)));
@@ -202,10 +205,15 @@ export class Grid {
     if (elsewhere && !active.closest("#filters, .comment-form")) return;
     if (elsewhere && performance.now() - this.#typedAt(active) < 500) return;
     cell.focus({ preventScroll: true });
+    this.#explain(position, cell);
+  }
+
+  // What is wrong with the cell one is on: of what is typed, else of what is there.
+  #explain(position, cell) {
     const row = this.rows.get(this.index.id(position));
-    const name = this.columns[this.column].name;
-    const error = this.edits.of(row?.id)?.get(name)?.error ?? (row ? finding(row, name) : "");
-    this.bubble(cell, error);
+    const { name } = this.columns[this.column];
+    const draft = row && this.edits.of(row.id)?.get(name);
+    this.bubble(cell, draft ? (draft.error ?? "") : row ? finding(row, name) : "");
   }
 
   // A list that arrives while somebody types its filter must not take the field away.
@@ -269,7 +277,10 @@ export class Grid {
 
   redraw(id) {
     const position = this.index?.position(id) ?? -1;
-    if (position >= 0) this.window.refresh(position);
+    if (position < 0) return;
+    this.window.refresh(position);
+    const cell = document.activeElement;
+    if (position === this.position && cell?.matches(".grid-body .cell")) this.#explain(position, cell);
   }
 
   /** Fetch again what is shown of these rows, or of all. */
@@ -351,14 +362,27 @@ export class Grid {
   statusLine() {
     const { index, edits, live } = this;
     if (!index) return;
+    // Written at every key: what has not changed is left alone.
+    const place = index.count ? `Row ${number(this.position + 1)} of ${number(index.count)}` : "No rows";
+    if (this.#place.data !== place) this.#place.data = place;
+    const said = [edits.count, live.waiting, live.reachable, this.elsewhere, this.keys ? 1 : 0].join();
+    if (said === this.#said) return;
+    this.#said = said;
     const key = (name) => h("kbd", {}, keySign(this.keys?.of(name)[0] ?? ""));
-    const parts = [h("span", {}, index.count ? `Row ${number(this.position + 1)} of ${number(index.count)}` : "No rows")];
+    const parts = [];
     if (edits.count) parts.push(h("span", { class: "draft-count" }, draftsInWords(edits.count)));
     if (live.waiting) parts.push(h("span", {}, `${plural(live.waiting, "decision")} waiting`));
     if (!live.reachable) parts.push(h("span", { class: "offline" }, "The desk cannot be reached: what you see may be old."));
     if (this.elsewhere) parts.push(h("button", { type: "button", class: "quiet", onclick: () => this.reload() }, `${plural(this.elsewhere, "row")} changed outside this list`));
     const hints = [["approve", "approve"], ["reject", "reject"], ["edit", "edit"], ["everything", "all"], ["legend", "keys"]];
     parts.push(h("span", { class: "hints" }, hints.map(([name, words]) => h("span", {}, key(name), ` ${words}`))));
-    $("status-line").replaceChildren(...parts);
+    $("status-line").replaceChildren(h("span", {}, this.#place), ...parts);
+  }
+
+  /** Keys were changed, so what is said of them. */
+  keysChanged() {
+    this.#said = null;
+    this.statusLine();
+    this.selectionBar.draw();
   }
 }

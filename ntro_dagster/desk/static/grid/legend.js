@@ -4,7 +4,7 @@ import { dialog } from "../dialog.js";
 import { h } from "../dom.js";
 import { ACTIONS, keySign } from "./keys.js";
 
-export function showLegend(keys) {
+export async function showLegend(keys, changed) {
   const view = dialog("Keys", { size: "wide" });
   const told = h("span", { class: "muted", role: "status" }, "Enter on a line, then the key it should have.");
   const draw = (focused) => {
@@ -32,4 +32,6 @@ export function showLegend(keys) {
   const reset = h("button", { type: "button", class: "quiet", onclick: () => { keys.reset(); draw(); told.textContent = "As it was at first."; } }, "As at first");
   view.foot.append(told, reset);
   draw(ACTIONS[0].name);
+  await view.done;
+  changed();
 }

@@ -56,7 +56,7 @@ const actions = {
   accept: decide("accept"),
   edit: () => (grid.position >= 0 ? grid.edits.start(grid.position, grid.columnName) : null),
   palette,
-  undo: () => grid.decisions.undo(),
+  undo: () => (grid.selection.empty ? grid.decisions.undo() : grid.decisions.decide("undo")),
   select: () => grid.pick(),
   extend_down: () => grid.move(1, { extend: true }),
   extend_up: () => grid.move(-1, { extend: true }),
@@ -76,7 +76,7 @@ const actions = {
   comment: () => grid.detail.comment(),
   narrower: () => grid.detail.wider(-1),
   wider: () => grid.detail.wider(1),
-  legend: () => showLegend(grid.keys),
+  legend: () => showLegend(grid.keys, () => grid.keysChanged()),
   inbox: () => go("/"),
   board: () => go("/board"),
   trial_balance: trialBalance,
@@ -90,7 +90,7 @@ grid.keys = new Keys((action, event) => {
 }, dialogOpen);
 const MAY_REPEAT = new Set(["down", "up", "left", "right", "page_down", "page_up", "extend_down", "extend_up", "next_undecided", "previous_undecided"]);
 
-$("help").addEventListener("click", () => showLegend(grid.keys));
+$("help").addEventListener("click", () => showLegend(grid.keys, () => grid.keysChanged()));
 $("views").addEventListener("click", () => showViews(grid));
 $("import").addEventListener("change", async (event) => {
   const [file] = event.target.files;

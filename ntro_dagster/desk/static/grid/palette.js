@@ -31,5 +31,5 @@ export async function choose(grid) {
 function end(grid, signal, status, at) {
   const target = status && signal.targets[status];
   const key = grid.keys.of(signal.kind)[0] ?? "";
-  return [target ? `→ ${sentence(target)}` : "", key ? keySign(key) : "", String(at + 1)].filter(Boolean).join("   ");
+  return [target ? `→ ${sentence(target)}` : "", key ? keySign(key) : "", String(at + 1)].filter(Boolean).join(" · ");
 }

@@ -5,6 +5,8 @@ import { $, h } from "../dom.js";
 import { money, number, plural, sentence } from "../words.js";
 import { keySign } from "./keys.js";
 
+const LIKELY = ["approve", "accept", "undo"];
+
 export class SelectionBar {
   #asked = 0;
 
@@ -29,9 +31,11 @@ export class SelectionBar {
     if (everything) this.#sum(turn, told);
   }
 
-  // Counted for the decision that most selections are made for; the dialog counts again for the one that is taken.
+  // Counted for what the present row most likely waits for; the dialog counts again for the one that is taken.
   async #sum(turn, told) {
-    const signal = this.grid.type.signals.find((each) => each.allowed !== false && each.kind !== "edit");
+    const status = this.grid.index.status(this.grid.position);
+    const may = this.grid.type.signals.filter((each) => each.allowed !== false && each.kind !== "edit");
+    const signal = LIKELY.map((kind) => may.find((each) => each.kind === kind && each.sources.includes(status))).find(Boolean) ?? may[0];
     if (!signal) return;
     told.textContent = "adding up …";
     try {
