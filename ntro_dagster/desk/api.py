@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.responses import FileResponse, Response
 
 from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
-from ntro_dagster.desk import documents
+from ntro_dagster.desk import documents, shapes
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
 from ntro_dagster.desk.groups import count_groups
@@ -128,13 +128,13 @@ def may_file(role: str, signal: str) -> bool:
     return {"approver": True, "preparer": signal != APPROVE, "agent": signal in {EDIT, ACCEPT}}.get(role, False)
 
 
-@router.get("/me")
+@router.get("/me", response_model=shapes.Me)
 async def me(member: Member) -> dict[str, Any]:
     """Who is logged in."""
     return {"login": member.login, "name": member.name, "role": member.role, "kind": member.kind}
 
 
-@router.get("/subledgers")
+@router.get("/subledgers", response_model=list[shapes.Ledger])
 async def subledgers(request: Request, database: Database, member: Member) -> list[dict[str, Any]]:
     """The row types of this tenant."""
     return [described(kind, member) for kind in (await desk_of(request).ledgers(database)).values()]
@@ -170,19 +170,19 @@ def split(listed: str | None) -> list[str]:
     return [each for each in (listed or "").split(",") if each]
 
 
-@router.post("/subledgers/{ledger}/rows")
+@router.post("/subledgers/{ledger}/rows", response_model=shapes.Rows)
 async def rows(ledger: LedgerName, wanted: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """The contents of these rows, in the order asked."""
     return {"rows": await window(database, await desk_of(request).ledger(database, ledger), wanted.ids)}
 
 
-@router.get("/subledgers/{ledger}/rows/{row_id}")
+@router.get("/subledgers/{ledger}/rows/{row_id}", response_model=shapes.RowStory)
 async def one_row(ledger: LedgerName, row_id: UUID, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """A row with its source, its history, its edits, its comments, and rows that look the same."""
     return await row_story(database, await desk_of(request).ledger(database, ledger), row_id)
 
 
-@router.get("/subledgers/{ledger}/changes")
+@router.get("/subledgers/{ledger}/changes", response_model=shapes.Changes)
 async def changes(
     ledger: LedgerName, request: Request, database: Database, _: Member, after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0
 ) -> dict[str, Any]:
@@ -190,7 +190,7 @@ async def changes(
     return await changed_since(database, await desk_of(request).ledger(database, ledger), after)
 
 
-@router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201)
+@router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201, response_model=shapes.CommentSaid)
 async def comment(
     ledger: LedgerName, row_id: UUID, said: Comment, request: Request, *, database: Database, member: Decider
 ) -> dict[str, Any]:
@@ -205,7 +205,7 @@ async def comment(
     return {name: plain(value) for name, value in made.items()}
 
 
-@router.get("/subledgers/{ledger}/groups")
+@router.get("/subledgers/{ledger}/groups", response_model=shapes.Heaps)
 async def groups(
     ledger: LedgerName,
     request: Request,
@@ -220,13 +220,17 @@ async def groups(
     return await count_groups(database, kind, Filter(entity=entity, period=period), member)
 
 
-@router.get("/documents/{document_id}")
+@router.get("/documents/{document_id}", response_model=shapes.DocumentKnown)
 async def document(document_id: UUID, database: Database, _: Member) -> dict[str, Any]:
     """What is known of a document."""
     return await documents.document(database, document_id)
 
 
-@router.get("/documents/{document_id}/content", response_class=FileResponse)
+@router.get(
+    "/documents/{document_id}/content",
+    response_class=Response,
+    responses={200: {"content": {kind: {} for kind in (*documents.INLINE.values(), "text/plain", "application/octet-stream")}}},
+)
 async def document_content(document_id: UUID, request: Request, database: Database, _: Member) -> Response:
     """Its bytes, after comparing their SHA-256. Nothing of it is run by a browser."""
     desk: Desk = desk_of(request)
@@ -243,7 +247,7 @@ async def document_content(document_id: UUID, request: Request, database: Databa
     )
 
 
-@router.get("/documents/{document_id}/lines")
+@router.get("/documents/{document_id}/lines", response_model=shapes.Lines)
 async def document_lines(
     document_id: UUID,
     database: Database,
@@ -255,7 +259,7 @@ async def document_lines(
     return await documents.lines(database, document_id, first, last)
 
 
-@router.get("/views")
+@router.get("/views", response_model=list[shapes.ViewKept])
 async def views(database: Database, member: Member) -> list[dict[str, Any]]:
     """Filters that this member keeps."""
     return await database.fetch(
