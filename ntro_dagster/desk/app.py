@@ -17,7 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ntro_dagster.desk import api, pages, review_api
+from ntro_dagster.desk import api, export, pages, reimport, review_api
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.documents import ContentLostError
 from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
@@ -68,6 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.desk = desk
     app.include_router(api.router)
     app.include_router(review_api.router)
+    app.include_router(export.router)
+    app.include_router(reimport.router)
     app.include_router(pages.router)
     app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
