@@ -58,7 +58,8 @@ async def run(database: TenantDatabase, run_id: UUID, logs: Path | None) -> dict
         "printed": printed,
         "steps": await database.fetch(
             """SELECT c.at, c.subledger, c.actor_kind, s.kind, s.filed_by, h.action, h.from_status, h.to_status, count(*) AS rows
-                 FROM system.changes c JOIN system.history h ON h.change_id = c.id LEFT JOIN system.signals s ON s.id = c.signal_id
+                 FROM system.changes c JOIN system.history h ON h.change_id = c.id
+                 LEFT JOIN system.signals s ON s.id = c.signal_id
                 WHERE c.run_id = %s GROUP BY c.id, s.kind, s.filed_by, h.action, h.from_status, h.to_status ORDER BY c.id""",
             [run_id],
         ),
@@ -81,9 +82,10 @@ def _printed(logs: Path | None, run_id: UUID) -> str | None:
 async def history(database: TenantDatabase, before: int | None) -> list[dict[str, Any]]:
     """Changes of the ledgers, the newest first. Args: `before`: number of the change at which the last page ended."""
     return await database.fetch(
-        """SELECT c.id, c.at, c.subledger, c.actor, c.actor_kind, c.reason, c.run_id, s.kind, h.action, h.from_status, h.to_status,
-                  h.code, h.rows, h.row_id, e.slug AS entity, s.period
-             FROM (SELECT * FROM system.changes WHERE %(before)s::bigint IS NULL OR id < %(before)s ORDER BY id DESC LIMIT %(most)s) c
+        """SELECT c.id, c.at, c.subledger, c.actor, c.actor_kind, c.reason, c.run_id, s.kind, h.action, h.from_status,
+                  h.to_status, h.code, h.rows, h.row_id, e.slug AS entity, s.period
+             FROM (SELECT * FROM system.changes WHERE %(before)s::bigint IS NULL OR id < %(before)s
+                    ORDER BY id DESC LIMIT %(most)s) c
              LEFT JOIN system.signals s ON s.id = c.signal_id LEFT JOIN system.entities e ON e.id = s.entity_id
             CROSS JOIN LATERAL (
                   SELECT action, from_status, to_status, code, count(*) AS rows, min(row_id::text) AS row_id
@@ -102,6 +104,7 @@ async def decisions(database: TenantDatabase, login: str) -> list[dict[str, Any]
                   FILTER (WHERE r.code IS NOT NULL) AS codes
              FROM (SELECT * FROM system.signals WHERE filed_by = %s ORDER BY seq DESC LIMIT %s) s
              JOIN system.signal_rows r ON r.signal_id = s.id JOIN system.entities e ON e.id = s.entity_id
-            GROUP BY s.id, s.seq, s.kind, s.subledger, e.slug, s.period, s.filed_at, s.applied_at, s.reason ORDER BY s.seq DESC""",
+            GROUP BY s.id, s.seq, s.kind, s.subledger, e.slug, s.period, s.filed_at, s.applied_at, s.reason
+            ORDER BY s.seq DESC""",
         [login, MOST_DECISIONS],
     )

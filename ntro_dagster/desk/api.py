@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, Response
 
+from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
 from ntro_dagster.desk import documents
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
@@ -20,7 +21,6 @@ from ntro_dagster.desk.rows import MOST_ROWS, RowUnknownError, changed_since, in
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.lifecycle import ACCEPT, APPROVE, EDIT
-from ntro_dagster.subledger.period import PATTERN as PERIOD_PATTERN
 from ntro_dagster.subledger.selection import Filter
 
 LARGEST_NUMBER = 2**62
@@ -29,7 +29,7 @@ LARGEST_NUMBER = 2**62
 class Problem(BaseModel):
     """An error: what happened, in words, and its code."""
 
-    statusCode: int
+    statusCode: int  # noqa: N815 - the spec's name
     message: str
     error: str
     advice: str | None = None
@@ -181,17 +181,16 @@ async def changes(
 
 @router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201)
 async def comment(
-    ledger: LedgerName, row_id: UUID, said: Comment, request: Request, database: Database, member: Decider
+    ledger: LedgerName, row_id: UUID, said: Comment, request: Request, *, database: Database, member: Decider
 ) -> dict[str, Any]:
     """Kept for ever; no part of what an approval binds to."""
     kind = await desk_of(request).ledger(database, ledger)
     if not await window(database, kind, [row_id]):
         raise RowUnknownError(row=row_id)
-    made = await database.fetch_one(
+    made = await database.fetch_single(
         "INSERT INTO system.row_comments (subledger, row_id, by, text) VALUES (%s, %s, %s, %s) RETURNING id, at, by, text",
         [kind.table, row_id, member.login, said.text.replace("\x00", "")],
     )
-    assert made
     return {name: plain(value) for name, value in made.items()}
 
 
@@ -201,6 +200,7 @@ async def groups(
     request: Request,
     database: Database,
     member: Member,
+    *,
     entity: Slug | None = None,
     period: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
 ) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
 async def _htmx() -> Response:
     """From the wheel that carries it; the package itself is for another framework, and is not imported."""
     spec = importlib.util.find_spec("django_htmx")
-    assert spec
-    assert spec.submodule_search_locations
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("django_htmx")
     found = Path(spec.submodule_search_locations[0]) / "static" / "django_htmx" / "htmx-2.min.js"
     return FileResponse(found, media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
 

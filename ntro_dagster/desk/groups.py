@@ -67,13 +67,12 @@ async def count_groups(database: TenantDatabase, kind: TypeDescription, where: F
             )
         )
         parameters += [*more, *more]
-    found = await database.fetch_one(
+    found = await database.fetch_single(
         sql.SQL("SELECT {} FROM {} t WHERE t.status = ANY(%s) AND {}").format(
             sql.SQL(", ").join(parts), sql.Identifier("ledgers", kind.table), condition
         ),
         [*parameters, list(kind.lifecycle.open), *values],
     )
-    assert found
     return {
         group: {"count": found[group], "oldest": found[f"{group}_since"].isoformat() if found[f"{group}_since"] else None}
         for group in GROUPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path as File
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
+from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.desk import activity, month
 from ntro_dagster.desk.api import LARGEST_NUMBER, NO_NUL, LedgerName, described
@@ -23,7 +24,6 @@ from ntro_dagster.desk.doors import COOKIE, Database, Visitor, desk_of, known
 from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
-from ntro_dagster.subledger.period import PATTERN as PERIOD_PATTERN
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -49,10 +49,10 @@ def age(value: str | None) -> str:
     """How long ago, in the largest unit that fits."""
     if not value:
         return ""
-    minutes = int((datetime.now(UTC) - datetime.fromisoformat(value)).total_seconds() // 60)
-    if minutes < 60:
-        return f"{max(minutes, 0)} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"
+    waited = max(datetime.now(UTC) - datetime.fromisoformat(value), timedelta())
+    if waited < timedelta(hours=1):
+        return f"{waited // timedelta(minutes=1)} min"
+    return f"{waited // timedelta(hours=1)} h" if waited < timedelta(days=2) else f"{waited.days} days"
 
 
 def words(code: str | None) -> str:
@@ -67,7 +67,7 @@ def wants_page(request: Request) -> bool:
 
 
 def page(
-    request: Request, name: str, member: Sitting | None, nav: str, context: Mapping[str, Any], status: int = 200
+    request: Request, name: str, member: Sitting | None, nav: str, context: Mapping[str, Any], *, status: int = 200
 ) -> Response:
     desk: Desk = desk_of(request)
     shared = {"tenant": desk.settings.tenant, "member": member, "csrf": member.csrf if member else "", "nav": nav}
@@ -76,7 +76,7 @@ def page(
 
 def failure(request: Request, content: Mapping[str, Any]) -> Response:
     """An error as a page."""
-    return page(request, "failure.html", None, "", {"failure": content}, content["statusCode"])
+    return page(request, "failure.html", None, "", {"failure": content}, status=content["statusCode"])
 
 
 # -- coming and going
@@ -100,7 +100,7 @@ async def login(
         token = await log_in(database, name, password)
     except (LoginRefusedError, LoginsExhaustedError) as error:
         status = 429 if isinstance(error, LoginsExhaustedError) else 401
-        return page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status)
+        return page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status=status)
     if before := request.cookies.get(COOKIE):
         await log_out(database, before)
     answer = RedirectResponse(_within(target), 303)
@@ -208,6 +208,7 @@ async def account(
     period: Month,
     account: Annotated[str, Path(max_length=64, pattern=NO_NUL)],
     request: Request,
+    *,
     database: Database,
     member: Visitor,
 ) -> Response:

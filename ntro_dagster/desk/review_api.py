@@ -161,8 +161,7 @@ async def decide(ledger: LedgerName, decision: Decision, request: Request, datab
 
 async def _look_over(desk: Desk, database: TenantDatabase, kind: TypeDescription, decision: Decision) -> None:
     """Raises: `ValuesInvalidError`."""
-    assert decision.rows is not None
-    for row in await window(database, kind, [row.id for row in decision.rows[:MOST_CHECKED]]):
+    for row in await window(database, kind, [row.id for row in (decision.rows or [])[:MOST_CHECKED]]):
         target = kind.lifecycle.targets(decision.kind).get(row["status"], row["status"])
         if wrong := await desk.check.errors(kind.table, _as_model(row), decision.values, target):
             raise ValuesInvalidError(fields=wrong)
@@ -171,7 +170,8 @@ async def _look_over(desk: Desk, database: TenantDatabase, kind: TypeDescription
 def _as_model(row: dict[str, Any]) -> dict[str, Any]:
     """What a model needs of a row beside its content; whose entity and run it is makes no difference to its values."""
     nobody = str(UUID(int=0))
-    return row["values"] | {"id": row["id"], "entity_id": nobody, "task_id": nobody, "period": row["period"]}
+    values: dict[str, Any] = row["values"]
+    return values | {"id": row["id"], "entity_id": nobody, "task_id": nobody, "period": row["period"]}
 
 
 async def _receipt(database: TenantDatabase, filed: list[Filed]) -> dict[str, Any]:
@@ -212,17 +212,8 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
                   count(*) FILTER (WHERE r.outcome = 'SIGNED') AS signed,
                   coalesce(jsonb_agg(jsonb_build_object('row_id', r.row_id, 'code', r.code))
                            FILTER (WHERE r.outcome NOT IN ('APPLIED', 'SIGNED')), '[]') AS refused
-             FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id WHERE s.id = ANY(%s) GROUP BY s.id ORDER BY s.seq""",
+             FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id
+            WHERE s.id = ANY(%s) GROUP BY s.id ORDER BY s.seq""",
         [wanted],
     )
     return [{name: plain(value) for name, value in row.items()} for row in rows]
-
-
-@router.post("/signals/{signal_id}/withdraw")
-async def take_back(signal_id: UUID, database: Database, member: Decider) -> dict[str, Any]:
-    """As long as no run has applied it, and by whom it was filed."""
-    found = await database.fetch_one("SELECT filed_by FROM system.signals WHERE id = %s", [signal_id])
-    if found is None:
-        raise SignalNotFoundError(signal=signal_id)
-    await withdraw(database, signal_id, by=member.login)
-    return {"id": str(signal_id), "withdrawn": True}

@@ -55,7 +55,8 @@ async def _source(database: TenantDatabase, source_ref: str | None) -> dict[str,
 
 async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
     rows = await database.fetch(
-        """SELECT c.at, c.actor, c.actor_kind, h.action, h.from_status, h.to_status, c.reason, h.code, c.run_id, c.signal_id, s.kind
+        """SELECT c.at, c.actor, c.actor_kind, h.action, h.from_status, h.to_status, c.reason, h.code, c.run_id, c.signal_id,
+                  s.kind
              FROM system.history h JOIN system.changes c ON c.id = h.change_id LEFT JOIN system.signals s ON s.id = c.signal_id
             WHERE h.row_id = %s AND c.subledger = %s ORDER BY c.id""",
         [row_id, kind.table],
@@ -102,8 +103,9 @@ async def _duplicates(database: TenantDatabase, kind: TypeDescription, row_id: U
     same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in columns)
     rows = await database.fetch(
         sql.SQL(
-            "SELECT o.id, o.period, o.status, o.source_ref, to_jsonb(o) ->> 'posted_journal_ref' AS posted_journal_ref FROM {table} t "
-            "JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
+            "SELECT o.id, o.period, o.status, o.source_ref, to_jsonb(o) ->> 'posted_journal_ref' AS posted_journal_ref "
+            "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id "
+            "WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
         ).format(table=sql.Identifier("ledgers", kind.table), same=same),
         [row_id, MOST_ALIKE],
     )

@@ -94,17 +94,21 @@ async def index(
         for number, status in enumerate(statuses)
     )
     async with database.transaction():
-        last = await database.fetch_one("SELECT coalesce(max(id), 0) AS change FROM system.changes")
-        found = await database.fetch_one(
+        change = await _last_change(database)
+        found = await database.fetch_single(
             sql.SQL(
-                "SELECT count(*) AS rows, coalesce(string_agg(uuid_send(t.id) || CASE t.status {} END, ''::bytea ORDER BY {}), '') AS packed "
+                "SELECT count(*) AS rows, "
+                "coalesce(string_agg(uuid_send(t.id) || CASE t.status {} END, ''::bytea ORDER BY {}), '') AS packed "
                 "FROM {} t WHERE {}"
             ).format(numbered, _order(kind, sort), sql.Identifier("ledgers", kind.table), condition),
             values,
         )
-    assert last
-    assert found
-    return Index(bytes(found["packed"]), found["rows"], statuses, last["change"])
+    return Index(bytes(found["packed"]), found["rows"], statuses, change)
+
+
+async def _last_change(database: TenantDatabase) -> int:
+    found: int = (await database.fetch_single("SELECT coalesce(max(id), 0) AS change FROM system.changes"))["change"]
+    return found
 
 
 def _order(kind: TypeDescription, sort: str | None) -> sql.Composable:
@@ -166,7 +170,7 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def likeness(kind: TypeDescription) -> tuple[str, ...]:
-    """The columns by which two rows are probably one thing entered twice: who, when, how much. Empty where a type has not all three."""
+    """The columns by which two rows are probably one thing entered twice: who, when, how much. Empty where one is missing."""
     of = {wanted: [name for name in kind.content if kind.columns[name] == wanted] for wanted in ("text", "date", "money")}
     return (of["text"][0], of["date"][0], of["money"][0]) if all(of.values()) else ()
 
@@ -180,8 +184,9 @@ async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
     same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in columns)
     found = await database.fetch(
         sql.SQL(
-            "SELECT t.id, count(*) AS others FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id "
-            "AND o.status = ANY(%s) WHERE t.id = ANY(%s) GROUP BY t.id"
+            "SELECT t.id, count(*) AS others FROM {table} t "
+            "JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY(%s) "
+            "WHERE t.id = ANY(%s) GROUP BY t.id"
         ).format(table=table, same=same),
         [[*kind.lifecycle.let_through, kind.lifecycle.clean], list(ids)],
     )
@@ -190,18 +195,18 @@ async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
 
 async def changed_since(database: TenantDatabase, kind: TypeDescription, change: int) -> dict[str, Any]:
     """Rows that changed after that number, each once, with the status it has now."""
+    change_now = await _last_change(database)  # before the rows: what comes in between is told twice rather than never
     rows = await database.fetch(
         sql.SQL(
             """WITH later AS (SELECT id FROM system.changes WHERE id > %(change)s AND subledger = %(ledger)s),
-                    touched AS (SELECT DISTINCT row_id FROM system.history WHERE change_id IN (SELECT id FROM later) LIMIT %(most)s)
+                    touched AS (
+                       SELECT DISTINCT row_id FROM system.history WHERE change_id IN (SELECT id FROM later) LIMIT %(most)s)
                SELECT t.id, t.status FROM {} t JOIN touched ON touched.row_id = t.id"""
         ).format(sql.Identifier("ledgers", kind.table)),
         {"change": change, "ledger": kind.table, "most": MOST_CHANGES + 1},
     )
-    last = await database.fetch_one("SELECT coalesce(max(id), 0) AS change FROM system.changes")
-    assert last
     return {
-        "change": last["change"],
+        "change": change_now,
         "more": len(rows) > MOST_CHANGES,
         "rows": [{"id": plain(row["id"]), "status": row["status"]} for row in rows[:MOST_CHANGES]],
     }

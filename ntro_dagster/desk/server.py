@@ -1,7 +1,7 @@
 """A tenant's desk: `python -m ntro_dagster.desk.server`.
 
-Environment: NTRO_TENANT; NTRO_DESK_DATABASE_URL, as the desk's role; NTRO_DOCUMENTS; NTRO_DESK_PORT on 127.0.0.1; NTRO_RUNBOOKS, the list of
-active bundles, for the process that looks over values.
+Environment: NTRO_TENANT; NTRO_DESK_DATABASE_URL, as the desk's role; NTRO_DOCUMENTS; NTRO_DESK_PORT on 127.0.0.1; NTRO_LOGS,
+where runs print; NTRO_ACTIVE, the list of active bundles, for the process that looks over values.
 """
 
 from __future__ import annotations

@@ -54,16 +54,16 @@ class ValueCheck:
 
     async def _ask(self, question: Mapping[str, Any]) -> dict[str, str]:
         process = await self._running()
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        await process.stdin.drain()
-        answer: dict[str, dict[str, str]] = json.loads(await process.stdout.readuntil(b"\n"))
+        to, back = process.stdin, process.stdout
+        if to is None or back is None:
+            raise OSError
+        to.write(json.dumps(question).encode() + b"\n")
+        await to.drain()
+        answer: dict[str, dict[str, str]] = json.loads(await back.readuntil(b"\n"))
         return answer["fields"]
 
     async def _running(self) -> asyncio.subprocess.Process:
-        listed = os.environ.get(ACTIVE)
-        now = Path(listed).stat().st_mtime_ns if listed and Path(listed).exists() else None
+        now = _written()
         if self._process is None or self._process.returncode is not None or self._made_for != now:
             await self._end()
             self._process = await asyncio.create_subprocess_exec(
@@ -89,3 +89,9 @@ class ValueCheck:
     async def close(self) -> None:
         async with self._turn:
             await self._end()
+
+
+def _written() -> int | None:
+    """When the list of active bundles was written last."""
+    listed = os.environ.get(ACTIVE)
+    return Path(listed).stat().st_mtime_ns if listed and Path(listed).exists() else None

@@ -21,7 +21,7 @@ def furnish_desk(tenant: TenantHome, *, running: bool) -> None:
     port = _port(tenant)
     if port is None or not (running or is_free(port)):
         others = (tenant.home.tenant(path.name) for path in (tenant.home.root / "tenants").iterdir())
-        port = free_port(FIRST_PORT, {_port(other) for other in others})
+        port = free_port(FIRST_PORT, [_port(other) for other in others])
     wanted = {
         TENANT: tenant.slug,
         DATABASE_URL: tenant.credential(Role.DESK).read_text().strip(),

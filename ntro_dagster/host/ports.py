@@ -24,6 +24,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port(first: int, taken: Container[int] = ()) -> int:
+def free_port(first: int, taken: Container[int | None] = ()) -> int:
     """The first free port from `first` on, so that two homes on one machine do not meet; `first` where none is."""
     return next((port for port in range(first, first + SEARCHED) if port not in taken and is_free(port)), first)

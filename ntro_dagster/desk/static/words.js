@@ -40,12 +40,22 @@ export function money(text) {
   return `${sign && !zero ? "−" : ""}${grouped}.${rest}`;
 }
 
+/** A ratio from 0 to 1 in per cent, digit by digit. */
+export function percent(text) {
+  const parts = /^([01])(?:\.(\d+))?$/.exec(String(text));
+  if (!parts) return String(text);
+  const digits = parts[1] + (parts[2] ?? "").padEnd(4, "0").slice(0, 4);
+  const rest = digits.slice(3).replace(/0+$/, "");
+  return `${Number(digits.slice(0, 3))}${rest ? `.${rest}` : ""} %`;
+}
+
 /** A cell's value as text, by the column's type. */
 export function shown(value, type) {
   if (value === null || value === undefined) return "";
   if (type === "money") return money(value);
   if (type === "boolean") return value ? "yes" : "no";
-  if (type === "timestamp") return when(value);
+  if (type === "instant" || type === "timestamp") return when(value);
+  if (type === "ratio") return percent(value);
   if (typeof value === "object") return JSON.stringify(value);
   return String(value);
 }

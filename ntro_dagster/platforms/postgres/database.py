@@ -174,6 +174,11 @@ class TenantDatabase:
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
 
+    async def fetch_single(self, statement: str | sql.Composable, parameters: Any = None) -> dict[str, Any]:
+        """The one row of a query that always has one: an aggregate, an INSERT that returns it. Raises ValueError otherwise."""
+        (row,) = await self.fetch(statement, parameters)
+        return row
+
     async def stream(self, statement: str | sql.Composable, parameters: Any = None) -> AsyncIterator[list[dict[str, Any]]]:
         """The rows of a query of any size, in batches, from a cursor on the server."""
         async with self.transaction():
