@@ -210,7 +210,7 @@ class _Month:
                 self._console.print(_table(f"{entity.name}, {self._period}", balance))
 
 
-_ALL_APPLIED = "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL"
+_ALL_APPLIED = "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL AND withdrawn_at IS NULL"
 
 
 def _table(title: str, balance: TrialBalance) -> Table:

@@ -75,6 +75,7 @@ def attach(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
         )
         connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
+        connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, Jsonb(kind.lifecycle.as_json())])
         connection.execute(
             """INSERT INTO system.subledger_types (name, owner_runbook, table_name, description) VALUES (%s, %s, %s, %s)
                ON CONFLICT (table_name) DO UPDATE SET description = EXCLUDED.description, active = TRUE""",
