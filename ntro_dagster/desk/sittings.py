@@ -74,7 +74,7 @@ async def log_in(database: TenantDatabase, name: str, password: str) -> str:
         raise LoginRefusedError
     token = secrets.token_urlsafe(32)
     await database.execute(
-        "INSERT INTO system.desk_sessions (digest, login, kind, expires_at) VALUES (%s, %s, 'session', now() + %s)",
+        "INSERT INTO system.desk_sessions (digest, login, expires_at) VALUES (%s, %s, now() + %s)",
         [_digest(token), login, LASTS],
     )
     return token
@@ -82,7 +82,8 @@ async def log_in(database: TenantDatabase, name: str, password: str) -> str:
 
 async def log_out(database: TenantDatabase, token: str) -> None:
     await database.execute(
-        "UPDATE system.desk_sessions SET ended_at = now() WHERE digest = %s AND ended_at IS NULL", [_digest(token)]
+        "UPDATE system.desk_sessions SET ended_at = now() WHERE digest = %s AND kind = 'session' AND ended_at IS NULL",
+        [_digest(token)],
     )
 
 
