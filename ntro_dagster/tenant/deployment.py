@@ -20,6 +20,7 @@ from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
 from ntro_dagster.tenant.declarations import Declarations, declare
 from ntro_dagster.tenant.entities import drop_views, refresh_views
+from ntro_dagster.tenant.parameters import refuse_unfit
 
 LOCK_PATIENCE_S = 5
 
@@ -110,7 +111,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
     Carrying out the same change again does nothing. Where it raises, nothing of it stays.
 
     Raises: what `migrate_within`, `attach` and `declare` raise, `RowsOpenError`, `DocumentsWaitingError`,
-        `TablesInUseError`.
+        `TablesInUseError`, `ParametersUnsatisfiedError`.
     """
     try:
         return _carry_out(owner_dsn, change)
@@ -132,6 +133,7 @@ def _carry_out(owner_dsn: str, change: Change) -> list[str]:
             applied = migrate_within(connection, change.slug, change.migrations)
             attach(connection, change.types, surplus=True, unchanged=not applied)
             compare(connection, change.pinned, surplus=True)
+            refuse_unfit(connection, change.slug, change.version, change.migrations.parent)
             connection.execute(
                 "INSERT INTO system.runbook_versions (slug, version, label, manifest) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",
