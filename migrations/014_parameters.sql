@@ -42,3 +42,7 @@ GRANT EXECUTE ON FUNCTION system.parameters_of(UUID, TEXT) TO ntro_app, ntro_des
 -- Every parameter of the version that carries the run out, defaults among them.
 ALTER TABLE system.runs ADD COLUMN parameters JSONB NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(parameters) = 'object');
 GRANT INSERT (parameters) ON system.runs TO ntro_app;
+
+-- After which of the platform's migrations a table was given its lifecycle and history: those of an earlier release are given
+-- them anew.
+ALTER TABLE system.subledger_types ADD COLUMN attached_after TEXT;

@@ -15,7 +15,7 @@ from ntro_dagster.bundles import Bundle, frontmatter
 from ntro_dagster.bundles.archive import Manifest
 from ntro_dagster.errors import TransientError, UsageError
 from ntro_dagster.platforms.migrations import hold_migrations, lacking, migrate_within
-from ntro_dagster.subledger.deployment import attach, compare, deploy
+from ntro_dagster.subledger.deployment import attach, attach_again, compare, deploy
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
 from ntro_dagster.tenant.declarations import Declarations, declare
@@ -80,12 +80,15 @@ class Change:
 
 
 def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
-    """Migrations, row types, views, and which documents are read for which subledger. Running it again changes nothing.
+    """Migrations, row types (also those that runbooks deployed under an earlier release), views, and which documents are read
+    for which subledger. Running it again changes nothing.
 
     Raises: what `deploy` and `declare` raise, `RunbookInvalidError`.
     """
     applied = deploy(owner_dsn, *bundles)
     with psycopg.connect(owner_dsn) as connection:
+        hold_migrations(connection)
+        attach_again(connection)
         if applied:
             refresh_views(connection)
         for bundle in bundles:
