@@ -238,6 +238,23 @@ def test_a_run_has_the_values_of_its_entity_and_the_defaults_of_its_version(told
     assert given(told, bundle, uuid4(), "spv-2") == {"basis": "accrual", "cutoff": None}
 
 
+def test_a_run_goes_on_with_what_it_began_with(told: World) -> None:
+    bundle = Bundle(RUNBOOK, declare(told, NEW, BASIS), NEW)
+    made = bind(told.installation, told.binding("spv-1"), {"basis": "cash"})
+    run = uuid4()
+    with psycopg.connect(told.app) as app:
+        app.execute(
+            "INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version, parameters) "
+            "SELECT %s, entity_id, '2026-01', 's_000000000000', runbook, %s, system.parameters_of(id, %s) FROM system.workflows",
+            [run, NEW, NEW],
+        )
+    set_parameters(told.installation, made.id, {"basis": "accrual"}, by="user:ann")
+    assert given(told, bundle, run) == {"basis": "cash"}
+    assert given(told, bundle, uuid4()) == {"basis": "accrual"}
+    with psycopg.connect(told.app) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute("UPDATE system.runs SET parameters = '{}'")
+
+
 def test_a_run_that_would_run_with_what_its_version_does_not_take_fails(told: World) -> None:
     bind(told.installation, told.binding("spv-1"), {"basis": "cash"})
     bundle = Bundle(RUNBOOK, declare(told, "v_000000000003", CUTOFF, "  required: [cutoff]\n"), "v_000000000003")
