@@ -163,9 +163,7 @@ async def _bulk(tenant: Tenant, rows: int) -> list[float]:
         where = Filter(ids=[row["id"] for row in await desk.fetch(pending, [PERIOD, rows])])
         summary = await summarise(desk, kind, "approve", where, by="user:bob")
         began = time.monotonic()
-        await file_matching(
-            desk, kind, "approve", filed_by="user:bob", reason=None, values=None, where=where, seen=summary.seen
-        )
+        await file_matching(desk, kind, "approve", filed_by="user:bob", reason=None, values=None, where=where, seen=summary.seen)
         filed = time.monotonic()
         await apply_signals(handle, period=PERIOD)
         print(f"filed {filed - began:.2f} s, applied {time.monotonic() - filed:.2f} s")

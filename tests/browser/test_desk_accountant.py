@@ -264,7 +264,7 @@ def walk(rows: int, pictures: Path) -> None:
             people[-1].log_in(there.address, login.removeprefix("user:"))
         paula, amir = people
         prepare(paula, there)
-        right = [row for row in there.rows("status = 'PENDING' AND vendor <> %s", FOUND)]
+        right = there.rows("status = 'PENDING' AND vendor <> %s", FOUND)
         changed = right[:: max(1, len(right) // max(1, rows * 2 // 100))][: max(1, rows * 2 // 100)]
         approve(amir, there, changed)
         amir.page.screenshot(path=pictures / "desk_accountant_approved.png")
