@@ -223,7 +223,7 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
 @router.post("/signals/{signal_id}/withdraw", response_model=shapes.Withdrawn)
 async def take_back(signal_id: UUID, database: Database, member: Decider) -> dict[str, Any]:
     """As long as no run has applied it, and by whom it was filed."""
-    if not await database.fetch_one("SELECT FROM system.signals WHERE id = %s", [signal_id]):
+    if not await database.fetch_one("SELECT id FROM system.signals WHERE id = %s", [signal_id]):
         raise SignalNotFoundError(signal=signal_id)
     await withdraw(database, signal_id, by=member.login)
     return {"id": signal_id, "withdrawn": True}
