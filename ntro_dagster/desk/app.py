@@ -42,7 +42,7 @@ STATUSES: dict[type[NtroError], int] = {
     ContentLostError: 409,
     UsageError: 422,
 }
-FORBIDDEN = frozenset({"NOT_A_MEMBER", "ROLE_MAY_NOT"})
+FORBIDDEN = frozenset({"NOT_A_MEMBER", "NOT_YOUR_DECISION", "ROLE_MAY_NOT"})
 logger = logging.getLogger(__name__)
 
 

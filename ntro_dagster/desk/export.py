@@ -31,7 +31,7 @@ from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
 
 BEFORE = ("id", "digest", "entity", "period", "status")
-BEHIND = ("source_ref", "made_by", "approved_by", "findings")
+BEHIND = ("source_ref", "made_by", "approved_by", "findings", "updated_at")
 MOST_LINES = 1_048_575
 """Lines of a sheet below its header, by the format."""
 BLOCK = 1 << 18
@@ -69,7 +69,7 @@ def exported(kind: TypeDescription, where: sql.Composable, order: sql.Composable
     """The rows as they stand in an export. Args: `where`: a condition on row `t`."""
     return sql.SQL(
         "SELECT t.id, encode({digest}(t), 'hex') AS digest, e.slug AS entity, t.period, t.status, {content}, "
-        "t.source_ref, t.made_by, t.approved_by, t.validation_errors AS findings "
+        "t.source_ref, t.made_by, t.approved_by, t.validation_errors AS findings, t.updated_at "
         "FROM {table} t JOIN system.entities e ON e.id = t.entity_id WHERE {where} ORDER BY {order}"
     ).format(
         digest=sql.Identifier("ledgers", f"{kind.table}_digest"),

@@ -166,8 +166,8 @@ def _read(content: bytes, kind: TypeDescription) -> list[Line]:
 def _lines(rows: Iterator[Any], kind: TypeDescription) -> Iterator[Line]:
     names = [str(cell.value) if cell.value is not None else "" for cell in next(iter(rows), ())]
     known = columns_of(kind)
-    if not set(BEFORE) <= set(names):
-        raise SheetUnreadableError(why=f"its first line has to name {', '.join(BEFORE)}")
+    if not {*BEFORE, "updated_at"} <= set(names):
+        raise SheetUnreadableError(why=f"its first line has to name {', '.join(BEFORE)}, updated_at")
     if len({name for name in names if name in known}) < sum(name in known for name in names):
         raise SheetUnreadableError(why="its first line names a column twice")
     for number, cells in enumerate(rows, 2):
@@ -207,7 +207,7 @@ def _compare(kind: TypeDescription, found: Found, row: UUID, *, line: Line, now:
     if now is None:
         found.refuse(number, str(row), "ROW_NOT_FOUND")
         return
-    changed = [name for name, cell in cells.items() if name not in {"id", "digest"} and not untouched(cell, now[name])]
+    changed = [name for name in _compared_by(kind, cells, now) if not untouched(cells[name], now[name])]
     if not changed:
         found.unchanged += 1
         return
@@ -230,13 +230,19 @@ def _compare(kind: TypeDescription, found: Found, row: UUID, *, line: Line, now:
         found.proposals[row] = Proposed(number, bytes.fromhex(now["digest"]), values)
 
 
+def _compared_by(kind: TypeDescription, cells: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Its content; and what the platform writes, unless the row moved since the export, when that differs by itself."""
+    still = untouched(cells["updated_at"], now["updated_at"])
+    return [name for name in cells if name in kind.content or (still and name not in {"id", "digest"})]
+
+
 async def _looked_over(desk: Desk, database: TenantDatabase, kind: TypeDescription, found: Found) -> None:
     """With the row type's own model: what does not stand is reported, and not proposed."""
     statement = exported(kind, sql.SQL("t.id = ANY(%s)"), sql.SQL("t.id"))
     for row in await database.fetch(statement, [list(found.proposals)]):
         shown = {"id": plain(row["id"]), "period": row["period"], "values": {name: plain(row[name]) for name in kind.content}}
         new = found.proposals[row["id"]]
-        if wrong := await desk.check.errors(kind.table, as_model(shown), new.values, row["status"]):
+        if wrong := await desk.models.errors(kind.table, as_model(shown), new.values, row["status"]):
             del found.proposals[row["id"]]
             found.refuse(new.line, str(row["id"]), "VALUES_INVALID", wrong)
 

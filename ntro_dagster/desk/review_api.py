@@ -17,7 +17,7 @@ from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise
+from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise, withdraw
 from ntro_dagster.subledger.lifecycle import ACCEPT, EDIT
 from ntro_dagster.subledger.review import Filed
 from ntro_dagster.subledger.selection import Filter
@@ -164,7 +164,7 @@ async def _look_over(desk: Desk, database: TenantDatabase, kind: TypeDescription
     """Raises: `ValuesInvalidError`."""
     for row in await window(database, kind, [row.id for row in (decision.rows or [])[:MOST_CHECKED]]):
         target = kind.lifecycle.targets(decision.kind).get(row["status"], row["status"])
-        if wrong := await desk.check.errors(kind.table, as_model(row), decision.values, target):
+        if wrong := await desk.models.errors(kind.table, as_model(row), decision.values, target):
             raise ValuesInvalidError(fields=wrong)
 
 
@@ -195,7 +195,7 @@ async def validate(ledger: LedgerName, new: NewValues, request: Request, databas
     rows = await window(database, kind, [new.id])
     if not rows:
         raise RowUnknownError(row=new.id)
-    wrong = await desk.check.errors(kind.table, as_model(rows[0]), new.values, kind.lifecycle.clean)
+    wrong = await desk.models.errors(kind.table, as_model(rows[0]), new.values, kind.lifecycle.clean)
     not_theirs = {name: "not for people to edit" for name in new.values if name not in kind.editable}
     return {"fields": {name: what for name, what in wrong.items() if not name or name in new.values} | not_theirs}
 
@@ -218,3 +218,12 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
         [wanted],
     )
     return [{name: plain(value) for name, value in row.items()} for row in rows]
+
+
+@router.post("/signals/{signal_id}/withdraw", response_model=shapes.Withdrawn)
+async def take_back(signal_id: UUID, database: Database, member: Decider) -> dict[str, Any]:
+    """As long as no run has applied it, and by whom it was filed."""
+    if not await database.fetch_one("SELECT id FROM system.signals WHERE id = %s", [signal_id]):
+        raise SignalNotFoundError(signal=signal_id)
+    await withdraw(database, signal_id, by=member.login)
+    return {"id": signal_id, "withdrawn": True}

@@ -76,6 +76,7 @@ class RowShown(Shape):
     approved_by: str | None
     waiting: Waiting | None
     duplicate_of: int
+    signed_by: list[str]
     updated_at: str
 
 
@@ -232,3 +233,8 @@ class SignalBecame(Shape):
     rows: int
     applied: int
     refused: list[RefusedRow]
+
+
+class Withdrawn(Shape):
+    id: UUID
+    withdrawn: bool

@@ -1,4 +1,4 @@
-"""The API against its own document: whatever is sent, no failure of the server's, no status and no answer that the document does not name."""
+"""The API against its own document: whatever is sent, no failure of the server, no status and no answer that it does not name."""
 
 from __future__ import annotations
 
