@@ -1,6 +1,7 @@
 """`python -m ntro_dagster.desk.row_models_process`: a line with a row and new values in, a line with what is wrong out.
 
-Or a line with rows in, and what their journals would move out. It sees the code of the active bundles and nothing else (`tenant.seclusion`).
+Or a line with rows in, and what their journals would move out. It sees the code of the active bundles and nothing else
+(`tenant.seclusion`).
 """
 
 from __future__ import annotations
