@@ -17,6 +17,7 @@ from ntro_dagster.cli import (
     errors,
     failures,
     ingest,
+    members,
     relay,
     review,
     rows,
@@ -61,6 +62,7 @@ services.register(app)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(relay.app, name="relay")
 app.add_typer(entities.app, name="entity")
+app.add_typer(members.app, name="member")
 ingest.register(app)
 run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")
