@@ -82,8 +82,8 @@ class Desk:
             return
         found = "query S($of: SensorSelector!) { sensorOrError(sensorSelector: $of) { ... on Sensor { id } } }"
         sensor = self.site.graphql(found, of=of)["sensorOrError"]
-        stop = "mutation M($id: String!) { stopSensor(id: $id) { ... on StopSensorMutationResult { instigationState { status } } } }"
-        stopped = self.site.graphql(stop, id=sensor["id"])["stopSensor"]
+        stopping = "stopSensor(id: $id) { ... on StopSensorMutationResult { instigationState { status } } }"
+        stopped = self.site.graphql(f"mutation M($id: String!) {{ {stopping} }}", id=sensor["id"])["stopSensor"]
         assert stopped["instigationState"]["status"] == "STOPPED", stopped
 
 

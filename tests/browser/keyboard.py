@@ -20,10 +20,12 @@ FLAGS = (
     "--disable-sync",
 )
 OUTCOME_MS = 60_000
+PATIENCE_MS = 20_000
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), args=list(FLAGS))
         yield browser
@@ -106,7 +108,7 @@ class Grid:
     def focused(self) -> dict[str, Any]:
         found: dict[str, Any] = self.page.evaluate(
             """() => { const cell = document.activeElement, row = cell.closest('[role=row]');
-                return {role: cell.getAttribute('role'), row: row && row.getAttribute('aria-rowindex'), column: cell.dataset.column} }"""
+                return {role: cell.role, row: row && row.ariaRowIndex, column: cell.dataset.column} }"""
         )
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chromium import program
 from desk_site import HOSTILE, PERIOD, PIER, QUAY, Desk, desk_at_work
-from installed import APPROVER, PREPARER
+from installed import APPROVER, PREPARER, eventually
 from keyboard import Grid, chromium
 from playwright.sync_api import Browser, Route, expect
 
@@ -16,21 +16,21 @@ APPROVED = ("APPROVED", "POSTED")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def desk() -> Iterator[Desk]:
     if program() is None:
         pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def desk(browser: Browser) -> Iterator[Desk]:  # `browser` first: it may skip
     with desk_at_work() as desk:
         yield desk
 
 
+@pytest.fixture(scope="module")
+def browser(desk: Desk) -> Iterator[Browser]:  # `desk` first: beside Playwright's loop it could not be set up
+    with chromium() as browser:
+        yield browser
+
+
 @pytest.fixture
-def grid(browser: Browser, desk: Desk) -> Iterator[Grid]:
+def grid(desk: Desk, browser: Browser) -> Iterator[Grid]:
     """The approver's. At its end no script has failed, and nothing was refused by the browser's policy."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     grid = Grid(context.new_page())
@@ -44,7 +44,8 @@ def at(desk: Desk, query: str) -> str:
     return f"{desk.url}/subledgers/expenses?{query}"
 
 
-PENDING = f"entity={PIER}&period={PERIOD}&status=PENDING"
+PENDING = f"entity={PIER}&period={PERIOD}&group=ready"
+"""Rows that this approver may approve and on which nothing waits: no test meets what another left behind."""
 IN_DOUBT = f"entity={QUAY}&period={PERIOD}&status=NEEDS_ATTENTION"
 
 # -- moving and looking
@@ -168,8 +169,6 @@ def test_approving_with_an_open_edit_files_the_edit(desk: Desk, grid: Grid) -> N
 
 
 def eventually_edited(desk: Desk, row: str, notes: str) -> dict[str, object]:
-    from installed import eventually  # noqa: PLC0415
-
     return eventually(lambda: (found := desk.row(row))["notes"] == notes and found, "the edit is applied")
 
 
@@ -218,10 +217,7 @@ def test_a_row_that_moved_is_shown_beside_what_one_had(desk: Desk, grid: Grid) -
     seen = grid.cell(grid.present, "vendor").inner_text()
     grid.page.route("**/changes?*", lambda route: route.abort())
     desk.decide("edit", PREPARER, reason="Misread", values={"vendor": "Elswick Cleaning"}, ids=[row])
-    grid_sees_no_more = f"{row} was edited"
-    from installed import eventually  # noqa: PLC0415
-
-    eventually(lambda: desk.row(row)["vendor"] == "Elswick Cleaning", grid_sees_no_more)
+    eventually(lambda: desk.row(row)["vendor"] == "Elswick Cleaning", "edited elsewhere")
     grid.press("a")
     expect(grid.dialog).to_contain_text("the row changed after it was looked at")
     cells = grid.dialog.locator("tbody tr").filter(has_text="Vendor").locator("td")
@@ -266,7 +262,7 @@ def test_everything_that_matches_is_added_up_before_it_is_decided(desk: Desk, gr
     grid.open(at(desk, query))
     (expected,) = desk.ask(
         "SELECT count(*) AS rows, to_char(sum(amount_gross), 'FM999,999,990.00') AS gross FROM ledgers.expenses x "
-        "JOIN system.entities e ON e.id = x.entity_id WHERE e.slug = %s AND x.vendor = 'Dunmore Lifts' AND status = 'PENDING'",
+        "JOIN system.entities e ON e.id = x.entity_id WHERE e.slug = %s AND x.vendor = 'Dunmore Lifts' AND x.status = 'PENDING'",
         [PIER],
     )
     grid.press("*")
@@ -367,12 +363,10 @@ LEAST_CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
-def test_every_text_can_be_read(
-    browser: Browser, desk: Desk, pictures: Path, scheme: str, width: int, height: int
-) -> None:
+@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
+def test_every_text_can_be_read(desk: Desk, browser: Browser, pictures: Path, scheme: str, size: tuple[int, int]) -> None:
     """WCAG AA: 4.5 to 1, in every state of the page that is pictured here."""
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     grid = Grid(context.new_page())
     desk.log_in(grid.page)
     for name, query, keys in (
@@ -390,7 +384,7 @@ def test_every_text_can_be_read(
         grid.press(*keys)
         if name in {"bulk", "palette", "legend"}:
             expect(grid.dialog).to_be_visible()
-        grid.page.screenshot(path=pictures / f"desk-{name}-{width}-{scheme}.png", animations="disabled")
+        grid.page.screenshot(path=pictures / f"desk-{name}-{size[0]}-{scheme}.png", animations="disabled")
         assert grid.page.evaluate(LEAST_CONTRAST) == [], name
     assert grid.complaints == []
     context.close()

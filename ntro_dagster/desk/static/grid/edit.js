@@ -3,6 +3,7 @@
 import { ask, me } from "../api.js";
 import { $, h, keep, kept } from "../dom.js";
 import { plain, plural } from "../words.js";
+import { finding } from "./cells.js";
 
 const PAUSE_MS = 250;
 const ROW = "";
@@ -185,7 +186,9 @@ export class Edits {
   }
 
   #tell(id, column, cell, input) {
-    const error = this.#drafts.get(id)?.get(column)?.error;
+    const draft = this.#drafts.get(id)?.get(column);
+    const row = this.grid.rows.get(id);
+    const error = draft ? draft.error : row && finding(row, column);
     cell.classList.toggle("wrong", Boolean(error));
     input.toggleAttribute("aria-invalid", Boolean(error));
     if (error) input.setAttribute("aria-invalid", "true");
