@@ -1,7 +1,6 @@
 """The desk before a queue of 100,000 rows: key press to paint, filter, a bulk approval from Enter to applied.
 
-In a real Chromium, against a desk served as a tenant's is. These are times that a person waits, so they are given as they are, beside
-what the same machine takes for the least that could be asked of it.
+In a real Chromium, against a desk served as a tenant's is. A person waits for these, so they are seconds, not ratios.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
@@ -137,7 +135,7 @@ def _open(page: Page, address: str, rows: int) -> None:
 def _filtered(page: Page, text: str) -> float:
     """From Enter to rows on the screen that match."""
     page.fill("[name=q]", "")
-    page.wait_for_function("document.getElementById('grid').ariaBusy !== 'true'")
+    page.wait_for_function("() => document.getElementById('grid').ariaBusy !== 'true'")
     before = page.evaluate("document.getElementById('grid').ariaRowCount")
     found: float = page.evaluate(
         """([text, before]) => new Promise(done => {
@@ -165,9 +163,7 @@ async def _bulk(tenant: Tenant, rows: int) -> list[float]:
         where = Filter(ids=[row["id"] for row in await desk.fetch(pending, [PERIOD, rows])])
         summary = await summarise(desk, kind, "approve", where, by="user:bob")
         began = time.monotonic()
-        await file_matching(
-            desk, kind, "approve", filed_by="user:bob", reason=None, values=None, where=where, seen=summary.seen
-        )
+        await file_matching(desk, kind, "approve", filed_by="user:bob", reason=None, values=None, where=where, seen=summary.seen)
         filed = time.monotonic()
         await apply_signals(handle, period=PERIOD)
         print(f"filed {filed - began:.2f} s, applied {time.monotonic() - filed:.2f} s")

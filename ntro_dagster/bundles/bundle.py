@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -113,6 +113,16 @@ def bundle_of(module: str) -> Bundle | None:
 
 def frontmatter(bundle: Bundle) -> Frontmatter:
     """Raises `RunbookInvalidError`."""
+    # Each step of a run asks for it, and the files of a version never change.
+    return _frontmatter_of_version(bundle) if bundle.version else _frontmatter(bundle)
+
+
+@lru_cache(maxsize=256)
+def _frontmatter_of_version(bundle: Bundle) -> Frontmatter:
+    return _frontmatter(bundle)
+
+
+def _frontmatter(bundle: Bundle) -> Frontmatter:
     page = read_page(bundle.root)
     if page.head is None:
         first = page.problems[0]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
+from ntro_dagster.bundles.parameter_values import why_not
 from ntro_dagster.bundles.problems import did_you_mean
 
 Place = tuple[str | int, ...]
@@ -71,7 +72,7 @@ def _of_one(name: Any, schema: Any) -> Iterator[tuple[Place, str, str]]:
         return
     for key in sorted(map(str, schema.keys() - allowed - _SAID_OF_ALL)):
         yield (key,), f"{name}: {key!r} has no place here", "remove it"
-    if "default" in schema and not _fits(schema, schema["default"]):
+    if "default" in schema and why_not(schema, schema["default"]):
         yield ("default",), f"{name}: its default is not one of its own values", "correct the default"
 
 
@@ -113,24 +114,3 @@ def _closed(pattern: str) -> bool:
     except re.error:
         return False
     return re.fullmatch(r"(?:[\^$?()|+*0-9,{}-]|\[0-9\]|\[1-9\]|\\d|\\\.|\?:)+", pattern) is not None
-
-
-def _fits(schema: Mapping[str, Any], value: Any) -> bool:  # noqa: PLR0911 - one line per kind
-    if "enum" in schema:
-        return isinstance(schema["enum"], list) and value in schema["enum"]
-    match schema.get("type"), schema.get("format"):
-        case "integer", _:
-            return (
-                isinstance(value, int)
-                and not isinstance(value, bool)
-                and schema.get("minimum", value) <= value <= schema.get("maximum", value)
-            )
-        case "boolean", _:
-            return isinstance(value, bool)
-        case _, "period":
-            return isinstance(value, str) and re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", value) is not None
-        case _, "date":
-            return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(value)) is not None
-        case _, "decimal":
-            return isinstance(value, str) and isinstance(schema.get("pattern"), str) and bool(re.search(schema["pattern"], value))
-    return True

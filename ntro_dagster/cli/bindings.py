@@ -1,4 +1,4 @@
-"""`ntro workflow bind`, `unbind`, `bindings`: which runbook runs for which entity, and when."""
+"""`ntro workflow bind`, `unbind`, `bindings`, `set`: which runbook runs for which entity, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 from ntro_dagster.cli.connections import installation, registry
 from ntro_dagster.cli.invocation import command
 from ntro_dagster.cli.output import Column, line, note, pairs, result, table
-from ntro_dagster.cli.selection import TenantOption
+from ntro_dagster.cli.parameters import SetOption, set_, shown, written
+from ntro_dagster.cli.selection import TenantOption, checked_user
 from ntro_dagster.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     """Args: `app`: the group `ntro workflow`."""
     command(app, "bind")(bind)
     command(app, "unbind")(unbind)
+    command(app, "set")(set_)
     command(app, "bindings")(bindings)
 
 
@@ -58,15 +60,16 @@ def bind(
     period_offset: Annotated[
         int, typer.Option("--period-offset", metavar="N", help="Months from a tick's month to the month of its run.")
     ] = -1,
+    parameters: SetOption = None,
 ) -> None:
     """Bind a runbook to an entity: a workflow. Again changes nothing."""
-    from ntro_dagster.boundary.schedules import schedule as written  # noqa: PLC0415
+    from ntro_dagster.boundary.schedules import schedule as cron_of  # noqa: PLC0415
     from ntro_dagster.host import bindings as host  # noqa: PLC0415
     from ntro_dagster.workspace.workflows import Binding  # noqa: PLC0415
 
-    when = written(schedule, timezone) if schedule else None
-    made = host.bind(installation(), Binding(tenant, runbook, entity, when, period_offset, pin))
-    told(made)
+    when = cron_of(schedule, timezone) if schedule else None
+    binding = Binding(tenant, runbook, entity, when, period_offset, pin)
+    told(host.bind(installation(), binding, written(parameters), by=checked_user(None)))
 
 
 def unbind(
@@ -85,8 +88,12 @@ def unbind(
 
 
 def bindings(tenant: TenantFilter = None) -> None:
-    """The workflows there are, also those without a schedule."""
-    found = workflows_of(installation(), tenant=tenant)
+    """The workflows there are, also those without a schedule, and what is set of their parameters."""
+    from ntro_dagster.host.parameters import what_is_set  # noqa: PLC0415
+
+    home = installation()
+    found = workflows_of(home, tenant=tenant)
+    values = what_is_set(home, found)
 
     def human() -> None:
         if not found:
@@ -102,6 +109,7 @@ def bindings(tenant: TenantFilter = None) -> None:
                 Column("Time zone"),
                 Column("Pinned"),
                 Column("State"),
+                Column("Parameters", flexible=True),
             ],
             [
                 (
@@ -113,12 +121,13 @@ def bindings(tenant: TenantFilter = None) -> None:
                     each.binding.schedule.timezone if each.binding.schedule else "–",
                     each.binding.pinned or "–",
                     state(each),
+                    shown(values[each.id]),
                 )
                 for each in found
             ],
         )
 
-    result([shape(each) for each in found], human)
+    result([{**shape(each), "parameters": values[each.id]} for each in found], human)
 
 
 def workflows_of(

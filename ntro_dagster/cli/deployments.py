@@ -12,7 +12,8 @@ import typer
 from ntro_dagster.cli.connections import installation, registry
 from ntro_dagster.cli.invocation import command
 from ntro_dagster.cli.output import Column, count, line, note, result, table, when
-from ntro_dagster.cli.selection import TenantOption
+from ntro_dagster.cli.parameters import SetOption, written
+from ntro_dagster.cli.selection import TenantOption, checked_user
 
 if TYPE_CHECKING:
     from ntro_dagster.host.deployments import Runbooks
@@ -58,19 +59,23 @@ def create(
     schedule: Annotated[str | None, typer.Option("--schedule", metavar="CRON", help="Five fields; without, none.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", metavar="TZ", help="IANA name of where CRON is the time.")] = "UTC",
     pin: Annotated[bool, typer.Option("--pin", help="Always this version, whatever is deployed later.")] = False,
+    parameters: SetOption = None,
 ) -> None:
     """Push, deploy and bind in one: from now on the tenant runs the folder's content for the entity."""
-    from ntro_dagster.boundary.schedules import schedule as written  # noqa: PLC0415
+    from ntro_dagster.boundary.schedules import schedule as cron_of  # noqa: PLC0415
     from ntro_dagster.cli.bindings import told  # noqa: PLC0415
     from ntro_dagster.host.bindings import bind  # noqa: PLC0415
+    from ntro_dagster.host.parameters import check_settings  # noqa: PLC0415
     from ntro_dagster.workspace.workflows import Binding  # noqa: PLC0415
 
-    when = written(schedule, timezone) if schedule else None
+    when, settings = cron_of(schedule, timezone) if schedule else None, written(parameters)
     with _known() as (runbooks, known):
         known.registry.entity(tenant, entity)  # before anything is changed
         version, _ = runbooks.push(path)
+        check_settings(installation(), tenant, version.slug, version.version, settings)
         runbooks.deploy(version.slug, tenant, version.version)
-    told(bind(installation(), Binding(tenant, version.slug, entity, when, pinned=version.version if pin else None)))
+    binding = Binding(tenant, version.slug, entity, when, pinned=version.version if pin else None)
+    told(bind(installation(), binding, settings, by=checked_user(None)))
 
 
 def push(folder: FolderArgument) -> None:

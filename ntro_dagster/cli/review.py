@@ -290,7 +290,9 @@ async def _wait(desk: TenantDatabase, decision: Decision, filed: Sequence[Filed]
     with progress(len(signals), "decisions applied") as update:
         while True:
             row = await desk.fetch_one(
-                "SELECT count(*) AS waiting FROM system.signals WHERE id = ANY(%s) AND applied_at IS NULL", [signals]
+                "SELECT count(*) AS waiting FROM system.signals "
+                "WHERE id = ANY(%s) AND applied_at IS NULL AND withdrawn_at IS NULL",
+                [signals],
             )
             waiting: int = row["waiting"] if row else 0
             update(len(signals) - waiting, "runs are at work" if waiting else "")

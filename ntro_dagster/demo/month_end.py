@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.demo.documents import TENANTS, DemoTenant, write_documents
+from ntro_dagster.desk.members import MemberExistsError, add_member, set_password
+from ntro_dagster.desk.roles import MemberRole
 from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
 from ntro_dagster.host.deployments import Runbooks
@@ -66,19 +69,22 @@ def run(home: Home, *, once: bool, console: Console) -> None:
         raise HomeInUseError(root=home.root)
     installation = Installation(home, lambda text: console.print(f"[dim]{text}[/]"))
     load_types(platform_bundle())
+    password = secrets.token_urlsafe(12)
     try:
         with _stage(console, "Two clients, each with a database, roles, a process and a code location of its own"):
             installation.prepare()
             for tenant in TENANTS:
                 _create(installation, tenant)
+                _enlist(installation, tenant, password)
             installation.start_services()
-        console.print(f"  Dagster UI  [bold]{installation.addresses.dagster}[/]")
+        for name, address in installation.addresses.named():
+            console.print(f"  {name:<16}[bold]{address}[/]")
         asyncio.run(_month_end(installation, period, console))
         _show_feed(installation, console)
         console.print(f"\nDone in {time.monotonic() - started:.0f} s. Dagster UI: [bold]{installation.addresses.dagster}[/]")
         if not once:
-            console.print("Everything keeps running until Ctrl-C. In another terminal:")
-            console.print(f"  [bold].venv/bin/ntro --home {home.root} status[/]", soft_wrap=True)
+            asyncio.run(_next_month(installation, console))
+            _invite(installation, password, console)
             _wait_for_interrupt()
     finally:
         if home.description_file.exists():
@@ -94,6 +100,36 @@ def _create(installation: Installation, tenant: DemoTenant) -> None:
         runbooks.deploy("expense-processor", tenant.slug)
     for entity in tenant.entities:
         ensure_entities(installation, tenant.slug, {entity.slug: entity.name}, currency=entity.currency)
+
+
+def _enlist(installation: Installation, tenant: DemoTenant, password: str) -> None:
+    """The two people of the demo, with a password of this run's."""
+    owner = credential(installation.home, tenant.slug, Role.OWNER)
+    for login, role in ((PREPARER, MemberRole.PREPARER), (APPROVER, MemberRole.APPROVER)):
+        try:
+            add_member(owner, login, name=login.removeprefix("user:").title(), role=role, password=password, by="demo")
+        except MemberExistsError:
+            set_password(owner, login, password)
+
+
+async def _next_month(installation: Installation, console: Console) -> None:
+    """Documents of the month that is now: for whoever tries the demo."""
+    period = datetime.now(UTC).strftime("%Y-%m")
+    months = [_Month(installation, tenant, period, console) for tenant in TENANTS]
+    with _stage(console, f"{period} has come in, and is left to you"):
+        await asyncio.gather(*(month.ingest() for month in months))
+        await asyncio.gather(*(month.wait_staged() for month in months))
+        for month in months:
+            await month.show_counts()
+
+
+def _invite(installation: Installation, password: str, console: Console) -> None:
+    console.print("\nReview it at a desk: repair as [bold]paula[/], approve as [bold]amir[/]; the keys are on [bold]?[/]")
+    for tenant, address in installation.addresses.desks.items():
+        console.print(f"  {tenant:<10}[bold]{address}[/]")
+    console.print(f"  password  [bold]{password}[/] (both; of this demo alone)")
+    console.print("Everything keeps running until Ctrl-C. In another terminal:")
+    console.print(f"  [bold].venv/bin/ntro --home {installation.home.root} status[/]", soft_wrap=True)
 
 
 async def _month_end(installation: Installation, period: str, console: Console) -> None:
@@ -210,7 +246,7 @@ class _Month:
                 self._console.print(_table(f"{entity.name}, {self._period}", balance))
 
 
-_ALL_APPLIED = "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL"
+_ALL_APPLIED = "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL AND withdrawn_at IS NULL"
 
 
 def _table(title: str, balance: TrialBalance) -> Table:

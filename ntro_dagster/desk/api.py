@@ -8,11 +8,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.responses import FileResponse, Response
 
 from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
-from ntro_dagster.desk import documents
+from ntro_dagster.desk import documents, shapes
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
 from ntro_dagster.desk.groups import count_groups
@@ -21,9 +21,12 @@ from ntro_dagster.desk.rows import MOST_ROWS, RowUnknownError, changed_since, in
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.lifecycle import ACCEPT, APPROVE, EDIT
+from ntro_dagster.subledger.raw import holds_escapes, jsonable
 from ntro_dagster.subledger.selection import Filter
 
 LARGEST_NUMBER = 2**62
+LONGEST_VIEW = 9_000
+"""Characters of JSON; the table takes 10,000 as PostgreSQL writes them."""
 
 
 class Problem(BaseModel):
@@ -84,6 +87,14 @@ class View(BaseModel):
     subledger: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     query: dict[str, Any]
 
+    @field_validator("query")
+    @classmethod
+    def _storable(cls, query: dict[str, Any]) -> dict[str, Any]:
+        kept = jsonable(query)
+        if holds_escapes(kept) or len(json.dumps(kept, ensure_ascii=False, separators=(", ", ": "))) > LONGEST_VIEW:
+            raise ValueError(f"more than {LONGEST_VIEW} characters, or one that cannot be stored")
+        return query
+
 
 def described(kind: TypeDescription, member: Sitting) -> dict[str, Any]:
     """A row type for a page or program: its columns, its statuses, what this member may decide."""
@@ -105,25 +116,20 @@ def described(kind: TypeDescription, member: Sitting) -> dict[str, Any]:
                 "targets": life.targets(signal),
                 "needs_reason": signal != APPROVE,
                 "takes_values": signal in {EDIT, ACCEPT},
-                "allowed": may_file(member.role, signal),
+                "allowed": member.may_file(signal),
             }
             for signal in life.signals
         ],
     }
 
 
-def may_file(role: str, signal: str) -> bool:
-    """As `system.may_file` of the database says, which is what refuses; this one only greys out a button."""
-    return {"approver": True, "preparer": signal != APPROVE, "agent": signal in {EDIT, ACCEPT}}.get(role, False)
-
-
-@router.get("/me")
+@router.get("/me", response_model=shapes.Me)
 async def me(member: Member) -> dict[str, Any]:
     """Who is logged in."""
     return {"login": member.login, "name": member.name, "role": member.role, "kind": member.kind}
 
 
-@router.get("/subledgers")
+@router.get("/subledgers", response_model=list[shapes.Ledger])
 async def subledgers(request: Request, database: Database, member: Member) -> list[dict[str, Any]]:
     """The row types of this tenant."""
     return [described(kind, member) for kind in (await desk_of(request).ledgers(database)).values()]
@@ -159,19 +165,19 @@ def split(listed: str | None) -> list[str]:
     return [each for each in (listed or "").split(",") if each]
 
 
-@router.post("/subledgers/{ledger}/rows")
+@router.post("/subledgers/{ledger}/rows", response_model=shapes.Rows)
 async def rows(ledger: LedgerName, wanted: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """The contents of these rows, in the order asked."""
     return {"rows": await window(database, await desk_of(request).ledger(database, ledger), wanted.ids)}
 
 
-@router.get("/subledgers/{ledger}/rows/{row_id}")
+@router.get("/subledgers/{ledger}/rows/{row_id}", response_model=shapes.RowStory)
 async def one_row(ledger: LedgerName, row_id: UUID, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """A row with its source, its history, its edits, its comments, and rows that look the same."""
     return await row_story(database, await desk_of(request).ledger(database, ledger), row_id)
 
 
-@router.get("/subledgers/{ledger}/changes")
+@router.get("/subledgers/{ledger}/changes", response_model=shapes.Changes)
 async def changes(
     ledger: LedgerName, request: Request, database: Database, _: Member, after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0
 ) -> dict[str, Any]:
@@ -179,7 +185,7 @@ async def changes(
     return await changed_since(database, await desk_of(request).ledger(database, ledger), after)
 
 
-@router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201)
+@router.post("/subledgers/{ledger}/rows/{row_id}/comments", status_code=201, response_model=shapes.CommentSaid)
 async def comment(
     ledger: LedgerName, row_id: UUID, said: Comment, request: Request, *, database: Database, member: Decider
 ) -> dict[str, Any]:
@@ -194,7 +200,7 @@ async def comment(
     return {name: plain(value) for name, value in made.items()}
 
 
-@router.get("/subledgers/{ledger}/groups")
+@router.get("/subledgers/{ledger}/groups", response_model=shapes.Heaps)
 async def groups(
     ledger: LedgerName,
     request: Request,
@@ -209,13 +215,17 @@ async def groups(
     return await count_groups(database, kind, Filter(entity=entity, period=period), member)
 
 
-@router.get("/documents/{document_id}")
+@router.get("/documents/{document_id}", response_model=shapes.DocumentKnown)
 async def document(document_id: UUID, database: Database, _: Member) -> dict[str, Any]:
     """What is known of a document."""
     return await documents.document(database, document_id)
 
 
-@router.get("/documents/{document_id}/content", response_class=FileResponse)
+@router.get(
+    "/documents/{document_id}/content",
+    response_class=Response,
+    responses={200: {"content": {kind: {} for kind in (*documents.INLINE.values(), "text/plain", "application/octet-stream")}}},
+)
 async def document_content(document_id: UUID, request: Request, database: Database, _: Member) -> Response:
     """Its bytes, after comparing their SHA-256. Nothing of it is run by a browser."""
     desk: Desk = desk_of(request)
@@ -232,7 +242,7 @@ async def document_content(document_id: UUID, request: Request, database: Databa
     )
 
 
-@router.get("/documents/{document_id}/lines")
+@router.get("/documents/{document_id}/lines", response_model=shapes.Lines)
 async def document_lines(
     document_id: UUID,
     database: Database,
@@ -244,7 +254,7 @@ async def document_lines(
     return await documents.lines(database, document_id, first, last)
 
 
-@router.get("/views")
+@router.get("/views", response_model=list[shapes.ViewKept])
 async def views(database: Database, member: Member) -> list[dict[str, Any]]:
     """Filters that this member keeps."""
     return await database.fetch(
@@ -259,11 +269,10 @@ ViewName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\
 async def keep_view(name: ViewName, view: Annotated[View, Body()], request: Request, database: Database, member: Member) -> None:
     """Keep a filter under a name; one of that name is replaced."""
     kind = await desk_of(request).ledger(database, view.subledger)
-    query = json.loads(json.dumps(view.query).replace("\\u0000", ""))
     await database.execute(
         """INSERT INTO system.saved_views AS v (login, name, subledger, query) VALUES (%s, %s, %s, %s)
            ON CONFLICT (login, name) DO UPDATE SET subledger = EXCLUDED.subledger, query = EXCLUDED.query, updated_at = now()""",
-        [member.login, name, kind.table, Jsonb(query)],
+        [member.login, name, kind.table, Jsonb(view.query)],
     )
 
 

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from ntro_dagster.desk import api, pages, review_api
 from ntro_dagster.desk.desk import Desk
+from ntro_dagster.desk.documents import ContentLostError
 from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.desk.shield import refused, shield
@@ -38,9 +39,10 @@ STATUSES: dict[type[NtroError], int] = {
     TransientError: 503,
     RefusedByDatabaseError: 409,
     ContentMovedError: 409,
+    ContentLostError: 409,
     UsageError: 422,
 }
-FORBIDDEN = frozenset({"NOT_A_MEMBER", "ROLE_MAY_NOT"})
+FORBIDDEN = frozenset({"NOT_A_MEMBER", "NOT_YOUR_DECISION", "ROLE_MAY_NOT"})
 logger = logging.getLogger(__name__)
 
 

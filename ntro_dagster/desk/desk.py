@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from ntro_dagster.desk.counter import Counter
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.desk.values import ValueCheck
 from ntro_dagster.errors import NotFoundError
@@ -36,6 +37,7 @@ class Desk:
         self.settings = settings
         self.documents = DocumentStore(settings.documents)
         self.check = ValueCheck()
+        self.counter = Counter()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             settings.database,
             min_size=1,
@@ -59,8 +61,12 @@ class Desk:
         try:
             async with self._pool.connection() as connection:
                 yield TenantDatabase.over(connection)
-        except psycopg.Error as error:  # PoolTimeout is one
-            raise translate(error) or DatabaseUnreachableError(why=type(error).__name__) from None
+        except psycopg.Error as error:
+            if ours := translate(error):
+                raise ours from None
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):  # PoolTimeout is one
+                raise DatabaseUnreachableError(why=type(error).__name__) from None
+            raise
 
     async def ledgers(self, database: TenantDatabase) -> Mapping[str, TypeDescription]:
         """By the name of their table. Asked anew each time: a deployment may have brought one."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from ntro_dagster.desk.rows import plain
 from ntro_dagster.errors import NotFoundError
-from ntro_dagster.ingest.store import DocumentStore
+from ntro_dagster.ingest.store import DocumentDamagedError, DocumentStore
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
 INLINE = {".pdf": "application/pdf", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -23,6 +24,13 @@ class DocumentUnknownError(NotFoundError):
     summary = "no such document"
     detail = "there is no document {document} here"
     mend = "follow the link from a row"
+
+
+class ContentLostError(DocumentDamagedError):
+    """Without the directory, which is nothing to whoever looks at a page."""
+
+    detail = "document {sha256} is gone or was changed"
+    mend = "tell whoever runs this desk: the documents have to come back from a backup"
 
 
 def media_type(name: str) -> str:
@@ -44,9 +52,12 @@ async def document(database: TenantDatabase, document_id: UUID) -> dict[str, Any
 
 
 async def content(database: TenantDatabase, store: DocumentStore, document_id: UUID) -> tuple[Path, dict[str, Any]]:
-    """The stored file, whose content was checked. Raises: `DocumentUnknownError`, `DocumentDamagedError`."""
+    """The stored file, whose content was checked. Raises: `DocumentUnknownError`, `ContentLostError`."""
     found = await document(database, document_id)
-    return store.verify(found["sha256"]), found
+    try:
+        return await asyncio.to_thread(store.verify, found["sha256"]), found
+    except DocumentDamagedError:
+        raise ContentLostError(sha256=found["sha256"]) from None
 
 
 async def lines(database: TenantDatabase, document_id: UUID, first: int, last: int) -> dict[str, Any]:

@@ -90,19 +90,20 @@ async def login_page(request: Request, target: Annotated[str, Query(alias="next"
 @router.post("/login")
 async def login(
     request: Request,
-    database: Database,
     name: Annotated[str, Form(max_length=80, pattern=NO_NUL)],
     password: Annotated[str, Form(max_length=1_000)],
     target: Annotated[str, Form(alias="next", max_length=2_000)] = "/",
 ) -> Response:
     """A new session; one that the browser brought ends, so that nobody can plant theirs."""
+    desk = desk_of(request)
     try:
-        token = await log_in(database, name, password)
+        async with desk.counter.turn(), desk.database() as database:
+            token = await log_in(database, name, password)
+            if before := request.cookies.get(COOKIE):
+                await log_out(database, before)
     except (LoginRefusedError, LoginsExhaustedError) as error:
         status = 429 if isinstance(error, LoginsExhaustedError) else 401
         return page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status=status)
-    if before := request.cookies.get(COOKIE):
-        await log_out(database, before)
     answer = RedirectResponse(_within(target), 303)
     answer.set_cookie(COOKIE, token, max_age=int(LASTS.total_seconds()), httponly=True, samesite="strict", path="/")
     return answer
@@ -111,13 +112,15 @@ async def login(
 def _within(target: str) -> str:
     """A page of this desk, or the first: nobody's link leads out of a log-in."""
     path = unquote(target)
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return target if ours and target.startswith("/") and target.isprintable() else "/"
 
 
 @router.post("/logout")
 async def logout(request: Request, database: Database) -> Response:
-    if await known(request, database):
-        await log_out(database, request.cookies[COOKIE])
+    found = await known(request, database)
+    if found and found.kind == "session":
+        await log_out(database, found.token)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, path="/")
     return answer

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
 
+from ntro_dagster.desk import shapes
 from ntro_dagster.desk.api import ERRORS, FilterBody, LedgerName
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
@@ -16,7 +17,7 @@ from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise
+from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise, withdraw
 from ntro_dagster.subledger.lifecycle import ACCEPT, EDIT
 from ntro_dagster.subledger.review import Filed
 from ntro_dagster.subledger.selection import Filter
@@ -94,7 +95,7 @@ def _where(body: FilterBody | None, ids: list[UUID] | None = None) -> Filter:
     return Filter(where.entity, where.period, where.statuses, where.text, tuple(ids) if ids is not None else None)
 
 
-@router.post("/subledgers/{ledger}/summary")
+@router.post("/subledgers/{ledger}/summary", response_model=shapes.SummaryFound)
 async def summary(ledger: LedgerName, asked: Asked, request: Request, database: Database, member: Member) -> dict[str, Any]:
     """A dry run: how many rows a decision would take, their totals, those it could not take and why."""
     kind = await desk_of(request).ledger(database, ledger)
@@ -125,7 +126,7 @@ async def _narrowed(
     return Filter(ids=tuple(row["id"] for row in found))
 
 
-@router.post("/subledgers/{ledger}/signals", status_code=201)
+@router.post("/subledgers/{ledger}/signals", status_code=201, response_model=shapes.Receipt)
 async def decide(ledger: LedgerName, decision: Decision, request: Request, database: Database, member: Decider) -> dict[str, Any]:
     """File a decision over rows that are as the member saw them. All of them, or none (409)."""
     desk = desk_of(request)
@@ -186,7 +187,7 @@ async def _receipt(database: TenantDatabase, filed: list[Filed]) -> dict[str, An
     }
 
 
-@router.post("/subledgers/{ledger}/validate")
+@router.post("/subledgers/{ledger}/validate", response_model=shapes.Fields)
 async def validate(ledger: LedgerName, new: NewValues, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """What is wrong with new values for a row, by column, as the row type's own model says."""
     desk = desk_of(request)
@@ -199,7 +200,7 @@ async def validate(ledger: LedgerName, new: NewValues, request: Request, databas
     return {"fields": {name: what for name, what in wrong.items() if not name or name in new.values} | not_theirs}
 
 
-@router.get("/signals")
+@router.get("/signals", response_model=list[shapes.SignalBecame])
 async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_length=4_000)]) -> list[dict[str, Any]]:
     """What became of these decisions (ids, separated by commas)."""
     try:
@@ -217,3 +218,12 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
         [wanted],
     )
     return [{name: plain(value) for name, value in row.items()} for row in rows]
+
+
+@router.post("/signals/{signal_id}/withdraw", response_model=shapes.Withdrawn)
+async def take_back(signal_id: UUID, database: Database, member: Decider) -> dict[str, Any]:
+    """As long as no run has applied it, and by whom it was filed."""
+    if not await database.fetch_one("SELECT id FROM system.signals WHERE id = %s", [signal_id]):
+        raise SignalNotFoundError(signal=signal_id)
+    await withdraw(database, signal_id, by=member.login)
+    return {"id": signal_id, "withdrawn": True}

@@ -139,7 +139,22 @@ async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
         {"ids": list(ids), "ledger": kind.table},
     )
     alike = await _alike(database, kind, [row["id"] for row in rows])
-    return [_shown(kind, row) | {"duplicate_of": alike.get(row["id"], 0)} for row in rows]
+    signed = await _signed(database, kind, [row["id"] for row in rows])
+    return [
+        _shown(kind, row)
+        | {"duplicate_of": alike.get(row["id"], 0), "signed_by": signed.get((row["id"], bytes(row["digest"])), [])}
+        for row in rows
+    ]
+
+
+async def _signed(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[tuple[UUID, bytes], list[str]]:
+    """Who has approved which content first, where it takes two."""
+    found = await database.fetch(
+        """SELECT row_id, digest, array_agg(DISTINCT filed_by ORDER BY filed_by) AS by FROM system.signatures
+            WHERE subledger = %s AND row_id = ANY(%s) GROUP BY 1, 2""",
+        [kind.table, list(ids)],
+    )
+    return {(row["row_id"], bytes(row["digest"])): row["by"] for row in found}
 
 
 def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.errors import NtroError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _PR_SET_DUMPABLE = 4
 KEEP_ALIVE_S = 30
@@ -29,14 +33,23 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     import uvicorn  # noqa: PLC0415
 
-    from ntro_dagster.desk.app import create_app  # noqa: PLC0415
+    uvicorn.Server(server_config(settings)).run()
 
-    uvicorn.run(
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How a desk is served."""
+    import uvicorn  # noqa: PLC0415
+
+    from ntro_dagster.desk.app import create_app  # noqa: PLC0415
+    from ntro_dagster.desk.patience import ImpatientProtocol  # noqa: PLC0415
+
+    return uvicorn.Config(
         create_app(settings),
         host="127.0.0.1",
         port=settings.port,
-        http="httptools",
+        http=ImpatientProtocol,
         loop="asyncio",
+        ws="none",
         access_log=False,  # addresses of pages name entities
         server_header=False,
         proxy_headers=False,

@@ -16,6 +16,7 @@ from ntro_dagster.boundary.schedules import check_offset
 from ntro_dagster.host.deployments import NotDeployedError, Runbooks
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
+from ntro_dagster.host.parameters import Settings, prepare
 from ntro_dagster.ingest.submission import EntityClosedError
 from ntro_dagster.tenant.workflows import TenantWorkflow, stop_workflow, tell_workflows
 from ntro_dagster.workspace.deployments import Deployments, State
@@ -23,11 +24,16 @@ from ntro_dagster.workspace.registry import Status
 from ntro_dagster.workspace.workflows import Binding, Workflow, WorkflowNotFoundError, Workflows
 
 
-def bind(installation: Installation, binding: Binding) -> Workflow:
+def bind(
+    installation: Installation, binding: Binding, settings: Settings | None = None, *, by: str = "program:bindings"
+) -> Workflow:
     """The workflow of a binding, in both planes and in Dagster; again changes nothing and completes what is missing.
 
+    Args: `settings`: the runbook's parameters, as written. `by`: who sets them.
+
     Raises: `SlugError`, `VersionInvalidError`, `PeriodOffsetInvalidError`, `TenantNotFoundError`, `EntityNotFoundError`,
-        `EntityClosedError`, `NotDeployedError`, `VersionNotFoundError`, `WorkflowDiffersError`.
+        `EntityClosedError`, `NotDeployedError`, `VersionNotFoundError`, `WorkflowDiffersError`, `ParameterInvalidError`,
+        `ParametersDifferError`, `ActiveVersionMovedError`.
     """
     binding.check()
     check_offset(binding.period_offset, binding.schedule)
@@ -36,7 +42,10 @@ def bind(installation: Installation, binding: Binding) -> Workflow:
         if entity.status == Status.CLOSED:
             raise EntityClosedError(names=binding.entity)
         _check_deployed(Deployments(workflows.registry), binding)
-        made = workflows.bind(binding)
+        new = prepare(installation, workflows, binding, settings or {}, by=by)
+        made = workflows.bind(binding, new=new)
+        if made.id != new:  # somebody else was quicker
+            prepare(installation, workflows, binding, settings or {}, by=by)
         tell_tenant(installation, workflows, binding.tenant)
     return made
 

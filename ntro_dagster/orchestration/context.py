@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from dagster import AssetExecutionContext, MultiPartitionKey
+from psycopg.types.json import Jsonb
 
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.active import loaded_set
+from ntro_dagster.bundles.parameter_values import Value
 from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
 from ntro_dagster.orchestration.failures import Place, at_the_wall
+from ntro_dagster.orchestration.parameters import as_typed, parameters_of
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
@@ -44,6 +47,8 @@ class RunbookContext:
         run_id: the Dagster run's id, written on every row that the run touches.
         subledger: the one that this step fills from documents; None where it fills none.
         bundle: the runbook's, in the version that this entity runs; None in a run of the platform's own job.
+        parameters: every parameter of the version that runs, as the kind it is of: what is set for this entity, else the
+            runbook's default, else None.
         derived_from: types of whose rows this step makes others; `earlier`: those of the entity's earlier months too.
     """
 
@@ -57,6 +62,7 @@ class RunbookContext:
     reader: TenantDatabase
     subledger: str | None = None
     bundle: Bundle | None = None
+    parameters: Mapping[str, Value] = field(default_factory=dict)
     derived_from: tuple[SubledgerType, ...] = ()
     earlier: bool = False
     _documents: dict[str, tuple[UUID, ...]] = field(default_factory=dict)
@@ -156,14 +162,15 @@ class UnknownPartitionEntityError(NtroError):
 
 
 _BEGUN = """
-    INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version)
-    VALUES (%(run)s, %(entity)s, %(period)s, %(code)s, %(runbook)s, %(version)s) ON CONFLICT DO NOTHING"""
+    INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version, parameters)
+    VALUES (%(run)s, %(entity)s, %(period)s, %(code)s, %(runbook)s, %(version)s, %(parameters)s) ON CONFLICT DO NOTHING"""
 
 
 async def _begun(context: AssetExecutionContext, run: RunbookContext) -> RunbookContext:
-    """Notes by which code the run is carried out: a version, where the job is a runbook's, within the set of all.
+    """Notes by which code the run is carried out: a version, where the job is a runbook's, within the set of all; and with
+    which parameters.
 
-    Raises: `PinnedVersionMissingError`.
+    Raises: `PinnedVersionMissingError`, `ParametersUnfitError`.
     """
     loaded = loaded_set()
     own = next((bundle for bundle in loaded.bundles if bundle.identifier == context.job_name), None)
@@ -172,6 +179,7 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
         own = next((b for b in (own, *loaded.pinned) if (b.slug, b.version) == (own.slug, version)), None)
         if own is None:
             raise PinnedVersionMissingError(version=version)
+    values = await parameters_of(run.database, own, run_id=run.run_id, entity_id=run.entity.id) if own else {}
     await run.database.execute(
         _BEGUN,
         {
@@ -181,9 +189,10 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
             "code": loaded.code,
             "runbook": own.slug if own else None,
             "version": own.version if own else None,
+            "parameters": Jsonb(values),
         },
     )
-    return replace(run, bundle=own)
+    return replace(run, bundle=own, parameters=as_typed(own, values) if own else {})
 
 
 async def pinned_to(database: TenantDatabase, runbook: str, entity: str) -> str | None:

@@ -66,7 +66,8 @@ _INTAKE = sql.SQL("""
      GROUP BY 1, 2 ORDER BY i.period, e.slug LIMIT %(limit)s""")
 
 _SIGNALS = sql.SQL(
-    "SELECT entity_id, period, subledger FROM system.signals WHERE applied_at IS NULL AND subledger = ANY(%(subledgers)s)"
+    "SELECT entity_id, period, subledger FROM system.signals WHERE applied_at IS NULL AND withdrawn_at IS NULL "
+    "AND subledger = ANY(%(subledgers)s)"
 )
 
 _REVIEW = sql.SQL("""

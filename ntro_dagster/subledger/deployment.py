@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -14,7 +15,7 @@ from ntro_dagster.platforms.migrations import migrate
 from ntro_dagster.platforms.postgres.catalogue import columns_of, optional_columns
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.lifecycle import check
+from ntro_dagster.subledger.lifecycle import Lifecycle, check
 from ntro_dagster.subledger.registry import load_types, subledger_types
 
 
@@ -75,11 +76,35 @@ def attach(
             "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
         )
         connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
+        connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, Jsonb(kind.lifecycle.as_json())])
         connection.execute(
-            """INSERT INTO system.subledger_types (name, owner_runbook, table_name, description) VALUES (%s, %s, %s, %s)
-               ON CONFLICT (table_name) DO UPDATE SET description = EXCLUDED.description, active = TRUE""",
+            f"""INSERT INTO system.subledger_types (name, owner_runbook, table_name, description, attached_after)
+                VALUES (%s, %s, %s, %s, {_PLATFORM})
+                ON CONFLICT (table_name) DO UPDATE
+                   SET description = EXCLUDED.description, active = TRUE, attached_after = EXCLUDED.attached_after""",
             [kind.name, kind.owner_runbook, kind.table, Jsonb(kind.as_json())],
         )
+
+
+def attach_again(connection: psycopg.Connection) -> list[str]:
+    """Give tables that an earlier release attached this one's lifecycle and history; returns them.
+
+    From what is kept of each type, whoever owns it and whether it is active: its code is not asked. What a killed process left
+    is found again.
+    """
+    rows = connection.execute(
+        f"SELECT table_name, description FROM system.subledger_types WHERE attached_after IS DISTINCT FROM {_PLATFORM} ORDER BY 1"
+    ).fetchall()
+    for table, description in rows:
+        lifecycle = Lifecycle.from_json(description["lifecycle"])
+        connection.execute(
+            "SELECT system.attach_subledger(%s, %s, %s)", [table, list(description["content"]), Jsonb(lifecycle.as_json())]
+        )
+        connection.execute(f"UPDATE system.subledger_types SET attached_after = {_PLATFORM} WHERE table_name = %s", [table])
+    return [table for table, _ in rows]
+
+
+_PLATFORM: LiteralString = "(SELECT max(name) FROM system.schema_migrations WHERE bundle = 'platform')"
 
 
 def compare(connection: psycopg.Connection, kinds: Sequence[TypeDescription], *, surplus: bool) -> None:

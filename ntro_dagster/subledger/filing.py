@@ -36,7 +36,8 @@ class Moved(NamedTuple):
     """A row that is not any more what was seen, or cannot take the decision.
 
     Attributes:
-        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION or MAKER_IS_NOT_CHECKER.
+        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION, MAKER_IS_NOT_CHECKER, or
+            ALREADY_SIGNED: the author has approved it, and a second approver is to come.
         by: who filed the decision that waits.
     """
 
@@ -96,7 +97,8 @@ async def file_seen(
     """
     check_decision(kind, signal, reason, values)
     chosen = sql.SQL(
-        "SELECT s.id, t.entity_id, t.period, t.status, t.made_by, {digest}(t) AS digest, s.digest AS seen "
+        "SELECT s.id, t.entity_id, t.period, t.status, t.made_by, {digest}(t) AS digest, s.digest AS seen, "
+        "{amount}(t) AS amount, {currency}(t) AS currency "
         "FROM unnest(%(ids)s::uuid[], %(digests)s::bytea[]) AS s (id, digest) LEFT JOIN {table} t ON t.id = s.id"
     ).format(**_names(kind))
     seen = {row.id: row.digest for row in rows}
@@ -166,6 +168,14 @@ async def file_matching(
     return _filed(found)
 
 
+async def withdraw(desk: TenantDatabase, signal_id: UUID, *, by: str) -> None:
+    """Take back a decision that no run has applied yet: each of its rows gets the outcome SUPERSEDED, code WITHDRAWN.
+
+    Raises: `RefusedByDatabaseError` with SIGNAL_NOT_FOUND, NOT_YOUR_DECISION, SIGNAL_ALREADY_APPLIED or SIGNAL_WITHDRAWN.
+    """
+    await desk.execute("INSERT INTO system.withdrawals (signal_id, login) VALUES (%s, %s)", [signal_id, by])
+
+
 async def _file(desk: TenantDatabase, statement: sql.Composable, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     async with desk.transaction():
         # Of two who decide upon one row at one time, the second is told: it sees what the first has filed.
@@ -203,25 +213,31 @@ def _matching(kind: SubledgerType | TypeDescription, where: Filter) -> tuple[sql
 
 # Each row that was chosen, and why it cannot take the decision.
 _JUDGED = sql.SQL(
-    """WITH chosen AS MATERIALIZED ({chosen}), waiting AS (
+    """WITH author AS MATERIALIZED (
+           SELECT %(by)s::text AS login, system.delegator_of(%(by)s, %(kind)s, NULL) AS behalf
+       ), chosen AS MATERIALIZED ({chosen}), waiting AS (
            SELECT DISTINCT ON (r.row_id) r.row_id, s.filed_by
              FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id
-            WHERE s.subledger = %(subledger)s AND s.applied_at IS NULL AND r.outcome IS NULL
+            WHERE s.subledger = %(subledger)s AND s.applied_at IS NULL AND s.withdrawn_at IS NULL AND r.outcome IS NULL
             ORDER BY r.row_id, s.seq
        ), makers AS (
            SELECT DISTINCT h.row_id
              FROM chosen c JOIN system.history h ON h.row_id = c.id JOIN system.changes g ON g.id = h.change_id
-             JOIN system.signals s ON s.id = g.signal_id
-            WHERE %(kind)s = 'approve' AND c.made_by IS NOT NULL AND h.action <> 'REFUSED' AND s.kind IN ('edit', 'accept')
-              AND g.actor = %(by)s
+             JOIN system.signals s ON s.id = g.signal_id JOIN author a ON g.actor IN (a.login, a.behalf)
+            WHERE %(kind)s = 'approve' AND c.made_by IS NOT NULL AND h.action IN ('EDIT', 'TRANSITION')
+              AND s.kind IN ('edit', 'accept')
        ), judged AS MATERIALIZED (
            SELECT c.*, w.filed_by AS by,
                   CASE WHEN c.entity_id IS NULL THEN 'ROW_NOT_FOUND'
                        WHEN c.digest <> c.seen THEN 'CONTENT_CHANGED'
                        WHEN w.row_id IS NOT NULL THEN 'DECISION_WAITING'
                        WHEN c.status <> ALL (%(sources)s) THEN 'ILLEGAL_TRANSITION'
-                       WHEN m.row_id IS NOT NULL THEN 'MAKER_IS_NOT_CHECKER' END AS code
-             FROM chosen c LEFT JOIN waiting w ON w.row_id = c.id LEFT JOIN makers m ON m.row_id = c.id
+                       WHEN m.row_id IS NOT NULL THEN 'MAKER_IS_NOT_CHECKER'
+                       WHEN %(kind)s = 'approve' AND (SELECT EXISTS (SELECT FROM system.approval_limits))
+                            AND system.has_signed(c.id, c.digest, a.login, a.behalf)
+                            AND system.needs_two(c.amount, c.currency, c.entity_id)
+                            AND NOT system.is_cosigned(c.id, c.digest, a.login, a.behalf) THEN 'ALREADY_SIGNED' END AS code
+             FROM author a CROSS JOIN chosen c LEFT JOIN waiting w ON w.row_id = c.id LEFT JOIN makers m ON m.row_id = c.id
        )"""
 )
 

@@ -1,7 +1,8 @@
 """What a status enum says beside its names: where a row may go, who may send it there, and what each status means.
 
-Three kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `accept` (the
-row is right, as it is or with new values) and `edit` (new values, same status: on no edge). All others only move rows.
+Four kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `undo` (takes an
+approval back), `accept` (the row is right, as it is or with new values) and `edit` (new values, same status: on no edge). All
+others only move rows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ntro_dagster.errors import UsageError
 
 E = TypeVar("E", bound=type[StrEnum])
 
-APPROVE, ACCEPT, EDIT = "approve", "accept", "edit"
+APPROVE, UNDO, ACCEPT, EDIT = "approve", "undo", "accept", "edit"
 
 _STATUS = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _SIGNAL = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -219,6 +220,12 @@ def _steps(made: Lifecycle) -> list[str]:
         f"{edge.source} to {edge.target}: an `approve` is a person's, so no run takes it"
         for edge in made.edges
         if edge.signal == APPROVE and edge.by_machine
+    ]
+    approvals = {(edge.target, edge.source) for edge in made.edges if edge.signal == APPROVE}
+    wrong += [
+        f"{edge.source} to {edge.target}: an `undo` leads back over an `approve`, and is a person's"
+        for edge in made.edges
+        if edge.signal == UNDO and (edge.by_machine or (edge.source, edge.target) not in approvals)
     ]
     pairs = [(edge.source, edge.target) for edge in made.edges]
     wrong += [f"{source} to {target} is there twice" for source, target in _twice(pairs)]

@@ -19,6 +19,7 @@ from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.handle import SubledgerHandle
+from ntro_dagster.subledger.lifecycle import APPROVE, UNDO
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
@@ -64,11 +65,12 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of the waiting signals of a partition."""
+    """What became of the waiting signals of a partition. `signed`: rows that one has approved, and that wait for a second."""
 
     signals: int = 0
     applied: int = 0
     refused: int = 0
+    signed: int = 0
 
 
 def check_signal(kind: SubledgerType | TypeDescription, signal: str) -> None:
@@ -159,65 +161,112 @@ async def file_signal(
 async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
     """Apply the partition's waiting signals, in the order they were filed, one transaction each."""
     waiting = await handle.database.fetch(
-        "SELECT id, kind, payload, filed_by FROM system.signals "
-        "WHERE subledger = %s AND entity_id = %s AND period = %s AND applied_at IS NULL ORDER BY seq",
+        "SELECT id, kind, payload, filed_by, on_behalf_of FROM system.signals WHERE subledger = %s AND entity_id = %s "
+        f"AND period = %s AND {UNDECIDED} ORDER BY seq",
         [handle.kind.table, handle.entity_id, period],
     )
-    applied = refused = 0
+    applied = refused = signed = 0
     for signal in waiting:
         async with handle.database.transaction(Actor.run(handle.task_id), signal=signal["id"]):
-            # Two runs may have read the same list: the lock makes the second see that the first is done.
+            # Two runs may have read the same list, and whoever filed it may be withdrawing it: the lock makes the second see
+            # what the first has done.
             locked = await handle.database.fetch_one(
-                "SELECT id FROM system.signals WHERE id = %s AND applied_at IS NULL FOR NO KEY UPDATE", [signal["id"]]
+                f"SELECT id FROM system.signals WHERE id = %s AND {UNDECIDED} FOR NO KEY UPDATE", [signal["id"]]
             )
             if locked is None:
                 continue
+            await _hold(handle, signal)
             rewrites = signal["kind"] in {"edit", "accept"}
             still_invalid = await _stage_rewrite(handle, signal) if rewrites else []
-            decided = await _decide(handle, signal, still_invalid)
+            decided, first = await _decide(handle, signal, still_invalid)
             changed = await (_rewrite if rewrites else _move)(handle, signal)
             await handle.database.execute(
                 "UPDATE system.signals SET applied_at = now(), run_id = %s WHERE id = %s", [handle.task_id, signal["id"]]
             )
             applied += changed
-            refused += decided - changed
-    return Applied(len(waiting), applied, refused)
+            signed += first
+            refused += decided - changed - first
+    return Applied(len(waiting), applied, refused, signed)
+
+
+UNDECIDED = "applied_at IS NULL AND withdrawn_at IS NULL"
+"""Condition on a signal: neither applied nor withdrawn."""
 
 
 def _names(handle: SubledgerHandle) -> dict[str, sql.Composable]:
-    return {
-        "table": sql.Identifier("ledgers", handle.kind.table),
-        "digest": sql.Identifier("ledgers", f"{handle.kind.table}_digest"),
-    }
+    functions = {name: sql.Identifier("ledgers", f"{handle.kind.table}_{name}") for name in ("digest", "amount", "currency")}
+    return {"table": sql.Identifier("ledgers", handle.kind.table), **functions}
 
 
-async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_invalid: Sequence[UUID]) -> int:
-    """Writes the outcome of each row of the signal: APPLIED, or REFUSED and why. Returns how many rows that are."""
-    decided = await handle.database.execute(
+async def _hold(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
+    """Locks the rows that another run may be moving at this moment: approved ones, which may be posted, and those that need
+    two approvals, of which another run may be applying the other. What is decided after this stands.
+    """
+    lifecycle = handle.kind.lifecycle
+    if signal["kind"] == APPROVE:
+        contested = sql.SQL(_NEEDS_TWO)
+    elif lifecycle.approved in lifecycle.sources(signal["kind"]):
+        contested = sql.SQL("t.status = %(approved)s")
+    else:
+        return
+    await handle.database.execute(
         sql.SQL(
-            """UPDATE system.signal_rows r SET (outcome, code) = (
-                   SELECT CASE WHEN code IS NULL THEN 'APPLIED' ELSE 'REFUSED' END, code FROM (
+            "SELECT t.id FROM {table} t JOIN system.signal_rows r ON r.row_id = t.id "
+            "WHERE r.signal_id = %(signal)s AND {contested} ORDER BY t.id FOR NO KEY UPDATE OF t"
+        ).format(contested=contested.format(**_names(handle)), **_names(handle)),
+        {"signal": signal["id"], "approved": lifecycle.approved},
+    )
+
+
+_NEEDS_TWO = "(SELECT EXISTS (SELECT FROM system.approval_limits)) AND system.needs_two({amount}(t), {currency}(t), t.entity_id)"
+
+
+async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_invalid: Sequence[UUID]) -> tuple[int, int]:
+    """Writes the outcome of each row of the signal: APPLIED, SIGNED where a second approver is still to come, or REFUSED and why.
+    Returns how many rows that are, and how many of them were signed.
+    """
+    decided = await handle.database.fetch_one(
+        sql.SQL(
+            """WITH decided AS (
+               UPDATE system.signal_rows r SET (outcome, code) = (
+                   SELECT CASE WHEN code IS NOT NULL THEN 'REFUSED' WHEN alone AND signed THEN 'REFUSED'
+                               WHEN alone THEN 'SIGNED' ELSE 'APPLIED' END,
+                          CASE WHEN code IS NULL AND alone AND signed THEN 'ALREADY_SIGNED' ELSE code END
+                     FROM (
                        SELECT CASE WHEN t.status <> ALL(%(sources)s) THEN 'ILLEGAL_TRANSITION'
                                    WHEN {digest}(t) <> r.content_digest THEN 'CONTENT_CHANGED'
-                                   WHEN %(approve)s AND t.made_by IS NOT NULL AND system.has_made(t.id, %(by)s)
+                                   WHEN %(approve)s AND t.made_by IS NOT NULL AND
+                                        (system.has_made(t.id, %(by)s) OR system.has_made(t.id, %(behalf)s))
                                    THEN 'MAKER_IS_NOT_CHECKER'
                                    WHEN %(approve)s AND {names_unknown_account} THEN 'ACCOUNT_UNKNOWN'
-                                   WHEN t.id = ANY(%(still_invalid)s) THEN 'STILL_INVALID' END AS code) c)
-                 FROM {table} t WHERE r.signal_id = %(signal)s AND t.id = r.row_id AND t.entity_id = %(entity)s"""
-        ).format(names_unknown_account=_names_unknown_account(handle.kind.model), **_names(handle)),
+                                   WHEN t.id = ANY(%(still_invalid)s) THEN 'STILL_INVALID' END AS code,
+                              %(approve)s AND {needs_two}
+                                 AND NOT system.is_cosigned(t.id, {digest}(t), %(by)s, %(behalf)s) AS alone,
+                              %(approve)s AND {needs_two}
+                                 AND system.has_signed(t.id, {digest}(t), %(by)s, %(behalf)s) AS signed) c)
+                 FROM {table} t WHERE r.signal_id = %(signal)s AND t.id = r.row_id AND t.entity_id = %(entity)s
+               RETURNING r.outcome)
+               SELECT count(*) AS rows, count(*) FILTER (WHERE outcome = 'SIGNED') AS signed FROM decided"""
+        ).format(
+            names_unknown_account=_names_unknown_account(handle.kind.model),
+            needs_two=sql.SQL(_NEEDS_TWO).format(**_names(handle)),
+            **_names(handle),
+        ),
         {
             "entity": handle.entity_id,
             "sources": handle.kind.lifecycle.sources(signal["kind"]),
-            "approve": signal["kind"] == "approve",
+            "approve": signal["kind"] == APPROVE,
             "by": signal["filed_by"],
+            "behalf": signal["on_behalf_of"],
             "still_invalid": list(still_invalid),
             "signal": signal["id"],
         },
     )
-    return decided + await handle.database.execute(
+    missing = await handle.database.execute(
         "UPDATE system.signal_rows SET outcome = 'REFUSED', code = 'ROW_NOT_FOUND' WHERE signal_id = %s AND outcome IS NULL",
         [signal["id"]],
     )
+    return (decided["rows"] + missing, decided["signed"]) if decided else (missing, 0)
 
 
 def _names_unknown_account(model: type[Row]) -> sql.Composable:
@@ -245,8 +294,11 @@ def _target(handle: SubledgerHandle, signal: Mapping[str, Any]) -> sql.Composabl
 _APPLIED = sql.SQL("system.signal_rows r WHERE r.signal_id = %(signal)s AND r.outcome = 'APPLIED' AND t.id = r.row_id")
 
 
+_STAMPS = {APPROVE: ", approved_by = %(by)s, approved_at = now()", UNDO: ", approved_by = NULL, approved_at = NULL"}
+
+
 async def _move(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
-    stamp = sql.SQL(", approved_by = %(by)s, approved_at = now()" if signal["kind"] == "approve" else "")
+    stamp = sql.SQL(_STAMPS.get(signal["kind"], ""))
     return await handle.database.execute(
         sql.SQL("UPDATE {table} t SET status = {to}, task_id = %(task)s, updated_at = now(){stamp} FROM {applied}").format(
             to=_target(handle, signal), stamp=stamp, applied=_APPLIED, **_names(handle)

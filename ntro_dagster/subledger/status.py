@@ -1,8 +1,10 @@
 """Where a row stands, and where it may go (spec 8.4).
 
-    NEEDS_ATTENTION ──> PENDING ──> APPROVED ──> POSTED
+    NEEDS_ATTENTION ──> PENDING <─> APPROVED ──> POSTED
            │               ├──────> EXCLUDED
            └───────────────┴──────────┴───────> REJECTED
+
+Until a row is posted its approval can be taken back, which the spec's table does not have: see docs/decisions/021-approvals.md.
 
 The database enforces the edges of each type's enum for its table (migrations/007_lifecycle.sql, 011_status_enums.sql).
 """
@@ -50,7 +52,7 @@ REVIEW = (
 """The steps up to an approval."""
 
 
-@lifecycle(*REVIEW, Edge("APPROVED", "POSTED"), Edge("APPROVED", "REJECTED", "reject"))
+@lifecycle(*REVIEW, Edge("APPROVED", "POSTED"), Edge("APPROVED", "REJECTED", "reject"), Edge("APPROVED", "PENDING", "undo"))
 class SubledgerStatus(StatusEnum):
     NEEDS_ATTENTION = "NEEDS_ATTENTION"
     PENDING = "PENDING"

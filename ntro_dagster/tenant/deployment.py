@@ -15,11 +15,12 @@ from ntro_dagster.bundles import Bundle, frontmatter
 from ntro_dagster.bundles.archive import Manifest
 from ntro_dagster.errors import TransientError, UsageError
 from ntro_dagster.platforms.migrations import hold_migrations, lacking, migrate_within
-from ntro_dagster.subledger.deployment import attach, compare, deploy
+from ntro_dagster.subledger.deployment import attach, attach_again, compare, deploy
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import table_name
 from ntro_dagster.tenant.declarations import Declarations, declare
 from ntro_dagster.tenant.entities import drop_views, refresh_views
+from ntro_dagster.tenant.parameters import refuse_unfit
 
 LOCK_PATIENCE_S = 5
 
@@ -79,12 +80,15 @@ class Change:
 
 
 def bring_up_to_date(owner_dsn: str, *bundles: Bundle) -> None:
-    """Migrations, row types, views, and which documents are read for which subledger. Running it again changes nothing.
+    """Migrations, row types (also those that runbooks deployed under an earlier release), views, and which documents are read
+    for which subledger. Running it again changes nothing.
 
     Raises: what `deploy` and `declare` raise, `RunbookInvalidError`.
     """
     applied = deploy(owner_dsn, *bundles)
     with psycopg.connect(owner_dsn) as connection:
+        hold_migrations(connection)
+        attach_again(connection)
         if applied:
             refresh_views(connection)
         for bundle in bundles:
@@ -110,7 +114,7 @@ def carry_out(owner_dsn: str, change: Change) -> list[str]:
     Carrying out the same change again does nothing. Where it raises, nothing of it stays.
 
     Raises: what `migrate_within`, `attach` and `declare` raise, `RowsOpenError`, `DocumentsWaitingError`,
-        `TablesInUseError`.
+        `TablesInUseError`, `ParametersUnsatisfiedError`.
     """
     try:
         return _carry_out(owner_dsn, change)
@@ -132,6 +136,7 @@ def _carry_out(owner_dsn: str, change: Change) -> list[str]:
             applied = migrate_within(connection, change.slug, change.migrations)
             attach(connection, change.types, surplus=True, unchanged=not applied)
             compare(connection, change.pinned, surplus=True)
+            refuse_unfit(connection, change.slug, change.version, change.migrations.parent)
             connection.execute(
                 "INSERT INTO system.runbook_versions (slug, version, label, manifest) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",

@@ -29,13 +29,18 @@ class TenantWorkflow:
     created_at: datetime
 
 
+def hold_workflows(connection: psycopg.Connection) -> None:
+    """Nobody else tells this tenant of workflows, or of their parameters, until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
 def tell_workflows(owner_dsn: str, read: Callable[[], Sequence[TenantWorkflow]], *, at: datetime) -> None:
     """The tenant's database as the registry is, whole or not at all; workflows that `read` has no more are closed.
 
     Args: `read`: the registry's open workflows; called while nobody else tells this tenant.
     """
     with psycopg.connect(owner_dsn) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        hold_workflows(connection)
         known = read()
         connection.execute(
             "UPDATE system.workflows SET closed_at = %s WHERE closed_at IS NULL AND NOT id = ANY(%s)",

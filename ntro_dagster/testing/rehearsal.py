@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from ntro_dagster.bundles import Bundle, RunbookInvalidError, platform_bundle
+from ntro_dagster.bundles.parameter_values import Value, typed
 from ntro_dagster.bundles.problems import errors
 from ntro_dagster.bundles.runbook_md import Frontmatter, read_page
 from ntro_dagster.errors import NtroError
@@ -87,16 +88,18 @@ def rehearse(root: Path, scenario: Scenario | str | Path, *, say: Say | None = N
         scenario: one of `HAPPY`, `REJECT_ALL`, the name of either, or a scenario file.
         say: called with seconds and text when a step is done.
 
-    Raises: `RunbookInvalidError`, `ScenarioInvalidError`, and what the bundle's migrations, code or documents raise.
+    Raises: `RunbookInvalidError`, `ScenarioInvalidError`, `ParameterInvalidError`, and what the bundle's migrations, code or
+        documents raise.
     """
     chosen = scenario if isinstance(scenario, Scenario) else scenario_named(str(scenario), root)
     begun = time.monotonic()
     with scratch_database() as database, _bound(database.app):
         head = _head(root)
         bundle = Bundle(head.slug, root, f"v_{secrets.token_hex(6)}")  # so that its code is read anew
+        parameters = typed(head.parameters, chosen.parameters)
         load_types(platform_bundle())
         bring_up_to_date(database.owner, bundle)
-        stage_set = _Stage(head, bundle, read_runbook(bundle), chosen, database, begun, say)
+        stage_set = _Stage(head, bundle, read_runbook(bundle), chosen, parameters, database, begun, say)
         stage_set.note("deployed")
         return asyncio.run(stage_set.play(root))
 
@@ -134,6 +137,7 @@ class _Stage:
     bundle: Bundle
     runbook: Runbook
     scenario: Scenario
+    parameters: dict[str, Value]
     urls: DatabaseCredentials
     begun: float
     say: Say | None
@@ -189,7 +193,7 @@ class _Stage:
             self.reasons.append(f"the decision `{decision.decide}` ({where}) fitted no row")
 
     def _context(self, entity: EntityRef, period: str) -> RunbookContext:
-        return RunbookContext(TENANT, entity, period, self.run_id, self.app, self.reader)
+        return RunbookContext(TENANT, entity, period, self.run_id, self.app, self.reader, parameters=self.parameters)
 
     async def _stage(self) -> None:
         for entity, period in self.partitions:

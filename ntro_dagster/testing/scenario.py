@@ -8,6 +8,7 @@ A scenario is written in YAML:
         period: 2026-01             # default: the month that a folder is named for
         source: statement           # default: the one that the runbook reads
         entity: spv-1               # default: those that its rows name, else `sample`
+    parameters: {basis: cash}       # default: the runbook's own
     decisions:                      # in this order; each over every row that it fits
       - {decide: accept, where: {status: NEEDS_ATTENTION}, set: {counterparty: Acme Ltd}, reason: checked}
       - {decide: approve}
@@ -27,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from ntro_dagster.bundles.parameter_values import stored
 from ntro_dagster.bundles.problems import did_you_mean
 from ntro_dagster.errors import UsageError
 
@@ -107,6 +109,7 @@ class Expected:
 class Scenario:
     """Attributes:
     decisions: None: as `automatic` says.
+    parameters: what is set of the runbook's, as a workflow of each entity would have it.
     automatic: `accept` or `reject`: for every row the lifecycle's first step, or its step of rejection, until none is left.
     """
 
@@ -115,6 +118,7 @@ class Scenario:
     decisions: Sequence[Decision] | None = None
     expect: Expected = field(default_factory=Expected)
     automatic: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 HAPPY = Scenario("happy", automatic="accept", expect=Expected(everything_decided=True))
@@ -141,13 +145,14 @@ def read_scenario(path: Path) -> Scenario:
     """Raises `ScenarioInvalidError`."""
     try:
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
-        _keys(written, {"name", "documents", "decisions", "expect"}, "the scenario")
+        _keys(written, {"name", "documents", "parameters", "decisions", "expect"}, "the scenario")
         documents, decisions = written.get("documents"), written.get("decisions") or []
         return Scenario(
             name=str(written.get("name") or path.stem),
             documents=None if documents is None else [_document(each) for each in documents],
             decisions=[_decision(each) for each in decisions],
             expect=_expected(written.get("expect") or {}),
+            parameters=_parameters(written.get("parameters") or {}),
         )
     except (OSError, UnicodeDecodeError, yaml.YAMLError, _Wrong, TypeError, AttributeError, ValueError) as error:
         raise ScenarioInvalidError(file=path.name, why=" ".join(str(error).split()) or type(error).__name__) from None
@@ -172,6 +177,12 @@ def _document(written: Any) -> Document:
     if "path" not in written:
         raise _Wrong("a document has no path")
     return Document(**{name: str(value) for name, value in written.items()})
+
+
+def _parameters(written: Any) -> dict[str, Any]:
+    if not isinstance(written, Mapping):
+        raise _Wrong("parameters is not a list of `name: value`")
+    return {str(name): stored(value) for name, value in written.items()}
 
 
 def _decision(written: Any) -> Decision:

@@ -142,8 +142,10 @@ class Workflows:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
 
-    def bind(self, binding: Binding) -> Workflow:
+    def bind(self, binding: Binding, *, new: UUID | None = None) -> Workflow:
         """The workflow of a binding: a new one, or the one that there is.
+
+        Args: `new`: the id of a new one, where it was drawn before.
 
         Raises: `SlugError`, `VersionInvalidError`, `TenantNotFoundError`, `EntityNotFoundError`, `WorkflowDiffersError`.
         """
@@ -158,6 +160,7 @@ class Workflows:
             timezone=when.timezone if when else None,
             period_offset=binding.period_offset,
             pinned=binding.pinned,
+            id=new or uuid4(),
         )
         try:
             with self.registry.sessions.begin() as session:

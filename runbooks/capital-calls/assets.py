@@ -17,7 +17,7 @@ from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import Payload
 
 from .allocation import parts
-from .interest import DAY_COUNT, default_interest, runs_from
+from .interest import DAY_COUNTS, default_interest, runs_from
 from .matching import Owed, match
 from .reading import Cells
 
@@ -69,6 +69,7 @@ async def capital_call(run: RunbookContext) -> AsyncIterator[Payload]:
     async for row in run.open("commitment").stream(status="IN_FORCE"):
         commitment: Any = row
         terms[commitment.investor].append(commitment)
+    day_count = DAY_COUNTS[str(run.parameters["day_count"])]
     lines = [(record, Cells(record.raw)) async for record in run.records()]
     asked = [_asked(cells) for _, cells in lines]
     called = await _called_before(run, {record.ref for record, _ in lines})
@@ -81,7 +82,7 @@ async def capital_call(run: RunbookContext) -> AsyncIterator[Payload]:
         part = parts(everybody, percent).get(investor) if percent is not None else None
         values = {
             **own,
-            "day_count": DAY_COUNT,
+            "day_count": day_count,
             "commitment": known.amount if known else None,
             "currency": known.currency if known else None,
             "grace_days": known.grace_days if known else None,
@@ -194,7 +195,9 @@ async def default_interest_of_the_month(run: RunbookContext) -> AsyncIterator[Pa
     async for row in run.open("capital_call").stream(status=ISSUED):
         call: Any = row
         first = runs_from(call.due_date, call.grace_days)
-        found = default_interest(call.called, came[call.id], first=first, last=until, rate=call.default_rate)
+        found = default_interest(
+            call.called, came[call.id], first=first, last=until, rate=call.default_rate, day_count=call.day_count
+        )
         if found.amount == charged[call.id]:
             continue
         values = {

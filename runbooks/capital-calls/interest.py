@@ -1,8 +1,8 @@
 """Default interest: simple, on what is outstanding, by the day.
 
-Day count ACT/365 (Fixed): the actual number of days, divided by 365 in leap years too; the first day counts, the last does not
-(2006 ISDA Definitions, section 4.16(d)). Nothing is rounded on the way: the sum is an exact fraction, rounded half-up to the cent
-once, at its end.
+Day count ACT/365 (Fixed) or ACT/360: the actual number of days, divided by 365, in leap years too, or by 360; the first day
+counts, the last does not (2006 ISDA Definitions, section 4.16(d) and (e)). Nothing is rounded on the way: the sum is an exact
+fraction, rounded half-up to the cent once, at its end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from fractions import Fraction
 
 from ntro_dagster.subledger.row import EXACT
 
-DAY_COUNT = "ACT/365"
-_DAYS_OF_A_YEAR = 365
+DAY_COUNTS = {"ACT-365": "ACT/365", "ACT-360": "ACT/360"}
+"""As the parameter of the runbook has them, and as the rows name them."""
+_DAYS_OF_A_YEAR = {"ACT/365": 365, "ACT/360": 360}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,14 @@ def runs_from(due: date, grace_days: int) -> date:
 
 
 def default_interest(
-    called: Decimal, payments: Iterable[tuple[date, Decimal]], *, first: date, last: date, rate: Decimal
+    called: Decimal, payments: Iterable[tuple[date, Decimal]], *, first: date, last: date, rate: Decimal, day_count: str
 ) -> Interest:
     """Interest on what is outstanding of `called`, from `first` to before `last`.
 
     Args:
         payments: day and amount; a payment bears no interest from its own day on.
         rate: per year, 0.08 for 8 per cent.
+        day_count: "ACT/365" or "ACT/360".
     """
     outstanding = called
     at, stretches = first, []
@@ -77,8 +79,8 @@ def default_interest(
         outstanding = EXACT.subtract(outstanding, amount)
     if at < last and outstanding > 0:
         stretches.append(Stretch(at, last, outstanding))
-    exact = sum((Fraction(each.principal) * each.days for each in stretches), Fraction(0)) * Fraction(rate) / _DAYS_OF_A_YEAR
-    return Interest(_half_up(exact), tuple(stretches))
+    by_the_day = sum((Fraction(each.principal) * each.days for each in stretches), Fraction(0)) * Fraction(rate)
+    return Interest(_half_up(by_the_day / _DAYS_OF_A_YEAR[day_count]), tuple(stretches))
 
 
 def _half_up(exact: Fraction) -> Decimal:

@@ -36,7 +36,8 @@ def ntro() -> Iterator[CommandLine]:
 
 def test_up_is_idempotent_and_status_and_doctor_are_content(ntro: CommandLine) -> None:
     before = ntro.ok("status")
-    assert {process["name"] for process in before["processes"]} == {"postgres", "relay", "webserver", "daemon", "tenant-acme", "desk-acme"}
+    names = {process["name"] for process in before["processes"]}
+    assert names == {"postgres", "relay", "webserver", "daemon", "tenant-acme", "desk-acme"}
     again = ntro.ok("up", "--detach")
     assert {p["name"]: p["pid"] for p in again["processes"]} == {p["name"]: p["pid"] for p in before["processes"]}
     told = ntro.ok("doctor")

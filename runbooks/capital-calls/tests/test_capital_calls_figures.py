@@ -24,9 +24,11 @@ reading: Any = BUNDLE.load("reading")
 RATE = Decimal("0.08")
 
 
-def earned(called: str, *payments: tuple[date, str], first: date, last: date, rate: Decimal = RATE) -> Any:
+def earned(
+    called: str, *payments: tuple[date, str], first: date, last: date, rate: Decimal = RATE, day_count: str = "ACT/365"
+) -> Any:
     paid = [(day, Decimal(amount)) for day, amount in payments]
-    return interest.default_interest(Decimal(called), paid, first=first, last=last, rate=rate)
+    return interest.default_interest(Decimal(called), paid, first=first, last=last, rate=rate, day_count=day_count)
 
 
 # Parts of a call
@@ -84,6 +86,12 @@ def test_a_leap_year_has_a_day_more_and_is_divided_by_365_all_the_same() -> None
     assert earned("365000.00", first=date(2025, 2, 28), last=date(2025, 3, 1)).amount == Decimal("80.00")
 
 
+def test_a_year_of_360_days_earns_more_by_the_day() -> None:
+    year = {"first": date(2025, 1, 1), "last": date(2026, 1, 1)}
+    assert earned("1000.00", **year, day_count="ACT/360").amount == Decimal("81.11")  # 80 x 365 / 360 = 81.111...
+    assert earned("360000.00", first=date(2025, 2, 28), last=date(2025, 3, 1), day_count="ACT/360").amount == Decimal("80.00")
+
+
 def test_who_pays_on_the_last_day_of_grace_owes_nothing_and_a_day_later_one_day() -> None:
     first = interest.runs_from(date(2025, 1, 20), 10)
     assert first == date(2025, 1, 30)
@@ -126,7 +134,7 @@ def test_months_add_up_before_they_are_rounded(called: Decimal, paid: list[Any],
     first, middle, last = sorted((a, b, c))
 
     def principal_days(start: date, end: date) -> Decimal:
-        found = interest.default_interest(called, paid, first=start, last=end, rate=RATE)
+        found = interest.default_interest(called, paid, first=start, last=end, rate=RATE, day_count="ACT/365")
         return sum((each.principal * each.days for each in found.stretches), Decimal(0))
 
     assert principal_days(first, last) == principal_days(first, middle) + principal_days(middle, last)

@@ -23,6 +23,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 STAMPS: dict[str, str] = {
     "approve": ", approved_by = %(by)s, approved_at = now()",
+    "undo": ", approved_by = NULL, approved_at = NULL",
     "accept": ", made_by = %(by)s, validation_errors = NULL",
     "post": ", posted_to_gl = TRUE, posted_journal_ref = %(journal)s",
 }
@@ -116,7 +117,10 @@ class Tenant:
 
     def decide(self, kind: str, row: UUID, *, by: str = "user:bob", to: str | None = None) -> UUID:
         """File and carry out one decision over one row, in raw SQL."""
-        target = to or {"approve": "APPROVED", "reject": "REJECTED", "exclude": "EXCLUDED", "accept": "PENDING"}[kind]
+        target = (
+            to
+            or {"approve": "APPROVED", "reject": "REJECTED", "exclude": "EXCLUDED", "accept": "PENDING", "undo": "PENDING"}[kind]
+        )
         signal = self.file(kind, [row], by=by)
         with psycopg.connect(self.credentials.app) as app:
             use_signal(app, signal)

@@ -20,6 +20,7 @@ from ledger_tenant import Tenant
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
+from ntro_dagster.bundles.parameter_values import typed
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up
 from ntro_dagster.ingest.returns import Layout
@@ -64,6 +65,7 @@ class Fund:
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
         self.runner = asyncio.Runner()
+        self.settings: dict[str, str] = {}
         self.entity = tenant.new_entity()
         (self.slug,) = tenant.fetch("SELECT slug FROM system.entities WHERE id = %s", self.entity)[0]
         self.database, self.reader, self.desk = (tenant.database(role) for role in ("app", "app", "desk"))
@@ -80,7 +82,8 @@ class Fund:
 
     def run(self, period: str) -> RunbookContext:
         entity = EntityRef(self.entity, self.slug, "GBP")
-        return RunbookContext("acme", entity, period, uuid4(), self.database, self.reader)
+        parameters = typed(self.runbook.head.parameters, self.settings)
+        return RunbookContext("acme", entity, period, uuid4(), self.database, self.reader, parameters=parameters)
 
     def file(self, subledger: str, records: Records, period: str = JANUARY) -> None:
         """Records as filing a document leaves them."""
@@ -272,6 +275,16 @@ def test_interest_of_later_months_is_what_earlier_ones_have_not_charged(fund: Fu
     march = {row.investor: row for row in fund.rows("default_interest", "2025-03")}
     assert march["Investor A"].status == "NEEDS_ATTENTION"
     assert march["Investor A"].interest == -total or march["Investor A"].interest is None
+
+
+def test_a_call_keeps_the_day_count_with_which_it_was_made(fund: Fund) -> None:
+    fund.settings = {"day_count": "ACT-360"}
+    fund.called()
+    fund.settings = {}
+    fund.stage("default_interest")
+    owed = {row.investor: row for row in fund.rows("default_interest")}
+    assert {row.day_count for row in owed.values()} == {"ACT/360"}
+    assert owed["Investor C"].interest == Decimal("18.29")  # 41,150 x 8% x 2 / 360 = 18.288...; 18.04 by 365
 
 
 def test_staging_interest_again_makes_no_second_row(fund: Fund) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bound_tenant import RUNBOOK, TENANT, VERSIONS, World, list_active
 from dagster import DagsterInstance
 
 from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
-from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.host import bindings
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home, Role, private_directory, write_private
@@ -52,6 +53,9 @@ def world(
         for version in VERSIONS:
             known.add_version(Version(RUNBOOK, version, version.removeprefix("v_") * 5, "1.0.0", 1, 1))
             known.end(known.start(TENANT, RUNBOOK, version, Act.DEPLOY).id)
+            unpacked = home.tenant(TENANT).bundles / RUNBOOK / version
+            unpacked.mkdir(parents=True)
+            shutil.copy(runbook_bundle(RUNBOOK).root / "runbook.md", unpacked)
         registry.dispose()
         as_workspace(url)
         monkeypatch.setenv("NTRO_TENANT", TENANT)

@@ -11,12 +11,12 @@ from ntro_dagster.subledger import IllegalTransitionError, SubledgerStatus, tran
 ALLOWED = {
     "NEEDS_ATTENTION": {"PENDING", "REJECTED"},
     "PENDING": {"APPROVED", "REJECTED", "EXCLUDED"},
-    "APPROVED": {"POSTED", "REJECTED"},
+    "APPROVED": {"POSTED", "REJECTED", "PENDING"},
     "POSTED": set(),
     "REJECTED": set(),
     "EXCLUDED": set(),
 }
-"""Spec 8.4, word for word."""
+"""Spec 8.4, word for word, and the way back from an approval (docs/decisions/021-approvals.md)."""
 
 
 @pytest.mark.parametrize(("source", "target"), product(SubledgerStatus, repeat=2), ids=str)

@@ -88,6 +88,9 @@ export class Decisions {
     const row = grid.rows.get(id);
     const values = grid.edits.values(id);
     if (!row || !values) return;
+    // A row in doubt is edited to repair it: one act, one reason.
+    const accept = this.signal("accept");
+    if (grid.presentId === id && accept?.allowed && accept.sources.includes(row.status)) return this.#one(accept);
     const why = this.#cannot(this.signal("edit") ?? { sources: [], kind: "edit" }, row, grid.index.status(grid.index.position(id)));
     if (why) return void grid.say(why);
     const note = approving ? "Your edit is filed, not an approval: who edits a row has made it, and somebody else approves it." : undefined;
