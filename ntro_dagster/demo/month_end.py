@@ -177,7 +177,9 @@ class _Month:
                 self._console.print(f"  {self._tenant.slug}: {path.name}: {outcome.parsed_rows} rows, {outcome.message}")
 
     async def wait_staged(self) -> None:
-        await self._until("staging", "SELECT count(*) = 0 AS done FROM ingest.intake WHERE staged_at IS NULL")
+        await self._until(
+            "staging", "SELECT count(*) = 0 AS done FROM ingest.intake WHERE staged_at IS NULL AND period = %(period)s"
+        )
 
     async def prepare(self) -> None:
         async with self._database(Role.DESK) as desk:
@@ -214,13 +216,14 @@ class _Month:
     async def wait_closed(self) -> None:
         await self._until(
             "posting and close",
-            "SELECT count(*) > 0 AND bool_and(last_change = closed_change) AS done FROM system.partition_activity",
+            "SELECT count(*) > 0 AND bool_and(last_change = closed_change) AS done FROM system.partition_activity "
+            "WHERE period = %(period)s",
         )
 
     async def _until(self, what: str, question: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         async with self._database(Role.AUDITOR) as database:
-            while not (found := await database.fetch_one(question)) or not found["done"]:
+            while not (found := await database.fetch_one(question, {"period": self._period})) or not found["done"]:
                 if time.monotonic() > deadline:
                     raise DemoStuckError(tenant=self._tenant.slug, what=what, seconds=round(PATIENCE_S))
                 await asyncio.sleep(0.2)
@@ -246,7 +249,9 @@ class _Month:
                 self._console.print(_table(f"{entity.name}, {self._period}", balance))
 
 
-_ALL_APPLIED = "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL AND withdrawn_at IS NULL"
+_ALL_APPLIED = (
+    "SELECT count(*) = 0 AS done FROM system.signals WHERE applied_at IS NULL AND withdrawn_at IS NULL AND period = %(period)s"
+)
 
 
 def _table(title: str, balance: TrialBalance) -> Table:

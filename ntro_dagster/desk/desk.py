@@ -10,8 +10,8 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from ntro_dagster.desk.counter import Counter
+from ntro_dagster.desk.row_models import RowModels
 from ntro_dagster.desk.settings import Settings
-from ntro_dagster.desk.values import ValueCheck
 from ntro_dagster.errors import NotFoundError
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.platforms.postgres.database import DatabaseUnreachableError, TenantDatabase, translate
@@ -36,7 +36,7 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.documents = DocumentStore(settings.documents)
-        self.check = ValueCheck()
+        self.models = RowModels()
         self.counter = Counter()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             settings.database,
@@ -52,7 +52,7 @@ class Desk:
         await self._pool.open()
 
     async def close(self) -> None:
-        await self.check.close()
+        await self.models.close()
         await self._pool.close()
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from ntro_dagster.desk.doors import COOKIE, Database, Visitor, desk_of, known
 from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
+from ntro_dagster.desk.tie_out import tie_out
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -198,6 +199,15 @@ async def _month(request: Request, database: Database, slug: str, period: str) -
         "books": await month.books(database, entity["id"], period, _before(period)),
         "closes": await month.closes(database, entity["id"], period),
     }
+
+
+@router.get("/entities/{slug}/periods/{period}/tie-out", response_class=HTMLResponse)
+async def books_if_approved(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
+    """A part of the page of a month, which comes without it first."""
+    desk = desk_of(request)
+    entity = await month.entity(database, slug)
+    tie = await tie_out(desk, database, await desk.ledgers(database), entity, period)
+    return page(request, "tie_out.html", member, "board", {"tie": tie})
 
 
 def _before(period: str) -> str:

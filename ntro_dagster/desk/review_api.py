@@ -164,7 +164,7 @@ async def _look_over(desk: Desk, database: TenantDatabase, kind: TypeDescription
     """Raises: `ValuesInvalidError`."""
     for row in await window(database, kind, [row.id for row in (decision.rows or [])[:MOST_CHECKED]]):
         target = kind.lifecycle.targets(decision.kind).get(row["status"], row["status"])
-        if wrong := await desk.check.errors(kind.table, _as_model(row), decision.values, target):
+        if wrong := await desk.models.errors(kind.table, _as_model(row), decision.values, target):
             raise ValuesInvalidError(fields=wrong)
 
 
@@ -195,7 +195,7 @@ async def validate(ledger: LedgerName, new: NewValues, request: Request, databas
     rows = await window(database, kind, [new.id])
     if not rows:
         raise RowUnknownError(row=new.id)
-    wrong = await desk.check.errors(kind.table, _as_model(rows[0]), new.values, kind.lifecycle.clean)
+    wrong = await desk.models.errors(kind.table, _as_model(rows[0]), new.values, kind.lifecycle.clean)
     not_theirs = {name: "not for people to edit" for name in new.values if name not in kind.editable}
     return {"fields": {name: what for name, what in wrong.items() if not name or name in new.values} | not_theirs}
 

@@ -18,6 +18,7 @@ from ntro_dagster.errors import NtroError
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.proposals import BillProposal, JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import EXACT
 
 VAT_ACCOUNT = "1400"
@@ -82,17 +83,18 @@ async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) 
     posted = Posted()
     if handle.kind.lifecycle.posted is None:
         return posted
-    propose = _proposer(handle, currency)
+    propose = proposer(handle.kind, currency)
     while rows := await _post_batch(handle, period, propose):
         posted = Posted(posted.rows + rows, posted.batches + 1)
     return posted
 
 
-def _proposer(handle: SubledgerHandle, currency: str) -> Callable[[Any], JournalProposal]:
-    model: Any = handle.kind.model
+def proposer(kind: SubledgerType, currency: str) -> Callable[[Any], JournalProposal]:
+    """What makes a journal of a row of that type. Args: `currency`: for proposals that name none."""
+    model: Any = kind.model
 
     def propose(row: Any) -> JournalProposal:
-        if handle.kind.table == "journal_proposals":
+        if kind.table == "journal_proposals":
             return model.propose_for_gl(row, currency=currency)  # type: ignore[no-any-return]
         proposal = model.propose_for_gl(row)
         return as_journal(proposal) if isinstance(proposal, BillProposal) else proposal

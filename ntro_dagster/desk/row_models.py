@@ -10,10 +10,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.errors import TransientError
@@ -29,7 +30,16 @@ class ValuesNotCheckedError(TransientError):
     mend = "try again; if it stays so, the desk's output says why"
 
 
-class ValueCheck:
+class Movement(NamedTuple):
+    """Of one account, in one currency."""
+
+    account: str
+    currency: str
+    debit: Decimal
+    credit: Decimal
+
+
+class RowModels:
     """Asks that process, which is started when it is needed, and anew when a deployment changed the types."""
 
     def __init__(self) -> None:
@@ -44,7 +54,22 @@ class ValueCheck:
 
         Raises: `ValuesNotCheckedError`.
         """
-        question = {"table": table, "row": row, "values": values, "target": target}
+        answer = await self._answer({"table": table, "row": row, "values": values, "target": target})
+        fields: dict[str, str] = answer["fields"]
+        return fields
+
+    async def movements(self, table: str, rows: Sequence[Mapping[str, Any]], currency: str) -> tuple[list[Movement], int]:
+        """What the rows' journals would move in the general ledger, and of how many rows no journal can be made.
+
+        Args: `currency`: the entity's.
+
+        Raises: `ValuesNotCheckedError`.
+        """
+        answer = await self._answer({"table": table, "rows": rows, "currency": currency})
+        lines = [Movement(account, code, Decimal(debit), Decimal(credit)) for account, code, debit, credit in answer["lines"]]
+        return lines, answer["unable"]
+
+    async def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
             for _ in range(2):  # a process that died is given a successor once
                 with suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
@@ -52,15 +77,15 @@ class ValueCheck:
                 await self._end()
         raise ValuesNotCheckedError
 
-    async def _ask(self, question: Mapping[str, Any]) -> dict[str, str]:
+    async def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         process = await self._running()
         to, back = process.stdin, process.stdout
         if to is None or back is None:
             raise OSError
         to.write(json.dumps(question).encode() + b"\n")
         await to.drain()
-        answer: dict[str, dict[str, str]] = json.loads(await back.readuntil(b"\n"))
-        return answer["fields"]
+        answer: dict[str, Any] = json.loads(await back.readuntil(b"\n"))
+        return answer
 
     async def _running(self) -> asyncio.subprocess.Process:
         now = _written()
@@ -70,7 +95,7 @@ class ValueCheck:
                 sys.executable,
                 "-P",
                 "-m",
-                "ntro_dagster.desk.value_check",
+                "ntro_dagster.desk.row_models_process",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={name: os.environ[name] for name in KEPT if name in os.environ},

@@ -1,6 +1,7 @@
-"""`python -m ntro_dagster.desk.value_check`: a line with a row and new values in, a line with what is wrong out.
+"""`python -m ntro_dagster.desk.row_models_process`: a line with a row and new values in, a line with what is wrong out.
 
-It sees the code of the active bundles and nothing else (`tenant.seclusion`).
+Or a line with rows in, and what their journals would move out. It sees the code of the active bundles and nothing else
+(`tenant.seclusion`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 from contextlib import redirect_stdout
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from pydantic import ValidationError
 import ntro_dagster
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.bundles.active import ACTIVE, active_set
+from ntro_dagster.gl.posting import proposer
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
+from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import findings_of
 from ntro_dagster.tenant.seclusion import seclude
 
@@ -37,6 +41,31 @@ def judged(kind: SubledgerType, question: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
+def proposed(kind: SubledgerType, question: dict[str, Any]) -> dict[str, Any]:
+    """What the journals of these rows would move: `[account, currency, debit, credit]` each, and how many rows make none."""
+    propose = proposer(kind, question["currency"])
+    moved: dict[tuple[str, str], list[Decimal]] = {}
+    unable = 0
+    for row in question["rows"]:
+        known = {name: value for name, value in row.items() if name in kind.model.model_fields}
+        try:
+            journal = propose(kind.model.model_validate({**known, "status": kind.lifecycle.approved}))
+        except Exception:  # an author's code, on a row that may not be complete
+            unable += 1
+            continue
+        for line in journal.lines:
+            sums = moved.setdefault((line.account_code, journal.currency), [Decimal(0), Decimal(0)])
+            sums[0], sums[1] = EXACT.add(sums[0], line.debit), EXACT.add(sums[1], line.credit)
+    lines = [[account, currency, str(debit), str(credit)] for (account, currency), (debit, credit) in sorted(moved.items())]
+    return {"lines": lines, "unable": unable}
+
+
+def answered(kind: SubledgerType | None, question: dict[str, Any]) -> dict[str, Any]:
+    if "rows" in question:
+        return proposed(kind, question) if kind else {"lines": [], "unable": len(question["rows"])}
+    return {"fields": judged(kind, question) if kind else {WHOLE_ROW: "no such subledger in the active runbooks"}}
+
+
 def main() -> None:
     questions, answers, sys.stdout = sys.stdin, sys.stdout, sys.stderr
     active, platform = active_set(), platform_bundle()
@@ -49,8 +78,7 @@ def main() -> None:
         for line in questions:
             question = json.loads(line)
             kind = kinds.get(question["table"])
-            fields = judged(kind, question) if kind else {WHOLE_ROW: "no such subledger in the active runbooks"}
-            answers.write(json.dumps({"fields": fields}) + "\n")
+            answers.write(json.dumps(answered(kind, question)) + "\n")
             answers.flush()
 
 
