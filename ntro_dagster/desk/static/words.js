@@ -65,6 +65,9 @@ export function shown(value, type) {
   return String(value);
 }
 
+/** As in the table, where a list is as long as it is. */
+export const short = (value, type) => (type === "json" && Array.isArray(value) ? plural(value.length, "line") : shown(value, type));
+
 /** What an editor begins with, and what an edit is compared with. */
 export function plain(value) {
   if (value === null || value === undefined) return "";

@@ -300,7 +300,7 @@ export class Grid {
       const position = this.index.position(row.id);
       if (position < 0) continue;
       this.index.setStatus(position, row.status);
-      this.window.refresh(position);
+      this.redraw(row.id);
     }
     this.filter.offer(rows);
     if (rows.some((row) => row.id === this.presentId)) this.statusLine();
