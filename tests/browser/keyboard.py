@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,17 +78,8 @@ class Grid:
 
     @property
     def row_id(self) -> str:
-        """Of the present row, as the address names it, once it does."""
-        position = self.position
-        listed = self.page.evaluate(
-            """async (position) => {
-                const query = new URLSearchParams(location.search); query.delete("row");
-                const bytes = new Uint8Array(await (await fetch(`/v1${location.pathname}/index?${query}`)).arrayBuffer());
-                return [...bytes.slice(position * 17, position * 17 + 16)];
-            }""",
-            position,
-        )
-        return _uuid(listed)
+        """Of the present row."""
+        return self.present.get_attribute("data-row") or ""
 
     @property
     def dialog(self) -> Locator:
@@ -111,8 +102,3 @@ class Grid:
                 return {role: cell.role, row: row && row.ariaRowIndex, column: cell.dataset.column} }"""
         )
         return found
-
-
-def _uuid(listed: Sequence[int]) -> str:
-    text = bytes(listed).hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

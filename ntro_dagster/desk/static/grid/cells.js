@@ -52,11 +52,12 @@ export function makeRow(columns) {
 
 /**
  * Fill `element` for a position.
- * @param state {row, status, present, selected, column, drafts, onTheWay, note, over, moved} - `row` undefined while it is fetched
+ * @param state {id, row, status, present, selected, column, drafts, onTheWay, note, over, moved} - `row` undefined while it is fetched
  */
 export function drawRow(element, columns, position, state) {
   if (element.dataset.position !== String(position)) {
     element.dataset.position = position;
+    element.dataset.row = state.id;
     element.ariaRowIndex = String(position + 2);
   }
   if (element.ariaSelected !== String(state.selected)) element.ariaSelected = String(state.selected);

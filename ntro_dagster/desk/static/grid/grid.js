@@ -262,7 +262,7 @@ export class Grid {
     const row = this.rows.get(id);
     const status = this.index.status(position);
     drawRow(element, this.columns, position, {
-      row, status,
+      id, row, status,
       present: position === this.position,
       selected: this.selection.has(id),
       column: this.column,
