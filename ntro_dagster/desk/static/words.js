@@ -1,20 +1,25 @@
 // Codes in words, and values as people read them.
 
 const CODES = {
+  ACCOUNT_NOT_ACTIVE: "it names an account that is not in use",
   ACCOUNT_UNKNOWN: "it names an account that is not in the chart",
   CONTENT_CHANGED: "the row changed after it was looked at",
+  CONTENT_MOVED: "rows moved after they were looked at",
   DECISION_WAITING: "another decision on it is waiting",
   FIELD_NOT_EDITABLE: "that field cannot be edited",
   ILLEGAL_TRANSITION: "its status does not allow that any more",
   MAKER_IS_NOT_CHECKER: "who made a row does not approve it",
   NOT_A_MEMBER: "you are no member of this tenant any more",
-  PERIOD_LOCKED: "its period is locked",
+  NOT_YOURS: "somebody else filed it",
+  PERIOD_CLOSED: "its period is closed",
   REASON_MISSING: "this decision needs a reason",
   ROLE_MAY_NOT: "your role may not do that",
   ROW_NOT_FOUND: "the row is not there any more",
+  SIGNAL_ALREADY_APPLIED: "a run has applied it already",
   STILL_INVALID: "the row would still not be complete",
   SUPERSEDED: "another decision came first",
   VALUES_INVALID: "a value is not valid",
+  VALUES_NOT_CHECKED: "the values could not be looked over, try again",
   WITHDRAWN: "it was withdrawn",
 };
 
@@ -59,6 +64,9 @@ export function shown(value, type) {
   if (typeof value === "object") return JSON.stringify(value);
   return String(value);
 }
+
+/** As in the table, where a list is as long as it is. */
+export const short = (value, type) => (type === "json" && Array.isArray(value) ? plural(value.length, "line") : shown(value, type));
 
 /** What an editor begins with, and what an edit is compared with. */
 export function plain(value) {

@@ -22,27 +22,40 @@ export function sums(summary) {
   ].filter(Boolean);
 }
 
-/** @returns {{reason}} where the person files, null where they leave */
-export async function confirmBulk(signal, summary, { known, title }) {
+/**
+ * Opens at once, so that what is typed meanwhile is a reason and not keys of the grid; files only what was added up.
+ * @param counting promise of {summary, takers}
+ * @returns {{reason, summary, takers}} where the person files, null where they leave
+ */
+export async function confirmBulk(signal, counting, title) {
   const shown = dialog(`${sentence(signal.kind)}: ${title}`, { size: "narrow" });
-  shown.body.append(...sums(summary));
-  if (known !== undefined && known !== summary.count) {
-    shown.body.append(h("p", { class: "notice notice-warn" }, `This page shows ${plural(known, "row")} that can take it; the desk counts ${number(summary.count)}. Rows that moved make the desk refuse all.`));
-  }
-  const words_ = `${sentence(signal.kind)} ${plural(summary.count, "row")}`;
-  const file = h("button", { type: "button", disabled: summary.count === 0 }, words_);
-  shown.foot.append(h("span", { class: "muted" }, "Enter files, Esc leaves"), file);
-  if (summary.count === 0) {
-    shown.element.querySelector(".dialog-head button").focus();
-  } else if (signal.needs_reason) {
-    const field = reasonField(signal.kind, (reason) => shown.close({ reason }));
+  const told = h("div", { role: "status" }, h("p", { class: "muted" }, "Adding up …"));
+  const button = h("button", { type: "button", disabled: true }, sentence(signal.kind));
+  let counted = null;
+  const file = (reason) => counted?.summary.count && shown.close({ reason, ...counted });
+  shown.body.append(told);
+  shown.foot.append(h("span", { class: "muted" }, "Enter files, Esc leaves"), button);
+  let field = null;
+  if (signal.needs_reason) {
+    field = reasonField(signal.kind, file);
     shown.body.append(field.input, field.list);
-    file.addEventListener("click", () => field.input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" })));
     field.input.focus();
     field.input.select();
-  } else {
-    file.addEventListener("click", () => shown.close({ reason: null }));
-    file.focus();
   }
+  button.addEventListener("click", () => (field ? field.input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" })) : file(null)));
+  counting.then(
+    (found) => {
+      counted = found;
+      const { summary, takers } = found;
+      told.replaceChildren(...sums(summary));
+      if (takers && takers.length !== summary.count) {
+        told.append(h("p", { class: "notice notice-warn" }, `This page shows ${plural(takers.length, "row")} that can take it; the desk counts ${number(summary.count)}. Where rows have moved the desk files nothing.`));
+      }
+      button.textContent = `${sentence(signal.kind)} ${plural(summary.count, "row")}`;
+      button.disabled = summary.count === 0;
+      if (!field && summary.count) button.focus();
+    },
+    (error) => told.replaceChildren(h("p", { class: "notice notice-bad" }, `Not added up: ${error.message}. Nothing was filed.`)),
+  );
   return shown.done;
 }

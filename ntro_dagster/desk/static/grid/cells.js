@@ -1,14 +1,14 @@
 // A row's element and what stands in it.
 
 import { h } from "../dom.js";
-import { sentence, shown } from "../words.js";
+import { sentence, short } from "../words.js";
 
 const LOW_CONFIDENCE = 0.8;
-const WIDTHS = { money: "minmax(112px, 0.8fr)", ratio: "92px", integer: "80px", date: "116px", instant: "150px", timestamp: "150px", boolean: "70px" };
+const WIDTHS = { money: "minmax(112px, 0.8fr)", ratio: "92px", integer: "80px", date: "116px", instant: "150px", timestamp: "150px", boolean: "70px", json: "90px" };
 const NARROW = { currency: "82px" };
 const RIGHT = new Set(["money", "ratio", "integer"]);
 
-/** What the table shows, in order. Ids and JSON are for the detail: in a line they say nothing. */
+/** What the table shows, in order. Ids are for the detail: in a line they say nothing. Of lists it says how long they are. */
 export function columnsOf(type, { entity, period }) {
   const columns = [
     { name: "pick", title: "", width: "30px", kind: "pick" },
@@ -18,7 +18,7 @@ export function columnsOf(type, { entity, period }) {
   if (!period) columns.push({ name: "period", title: "Period", width: "76px", kind: "key", sortable: true });
   const who = type.columns.find((column) => column.type === "text");
   for (const column of type.columns) {
-    if (column.type === "uuid" || column.type === "json") continue;
+    if (column.type === "uuid") continue;
     const width = NARROW[column.name] ?? WIDTHS[column.type] ?? (column === who ? "minmax(170px, 1.6fr)" : "minmax(110px, 1fr)");
     columns.push({ ...column, title: sentence(column.name), width, kind: "value", sortable: true, right: RIGHT.has(column.type) });
   }
@@ -52,11 +52,12 @@ export function makeRow(columns) {
 
 /**
  * Fill `element` for a position.
- * @param state {row, status, present, selected, column, drafts, onTheWay, note, over, moved} - `row` undefined while it is fetched
+ * @param state {id, row, status, present, selected, column, drafts, onTheWay, note, over, moved} - `row` undefined while it is fetched
  */
 export function drawRow(element, columns, position, state) {
   if (element.dataset.position !== String(position)) {
     element.dataset.position = position;
+    element.dataset.row = state.id;
     element.ariaRowIndex = String(position + 2);
   }
   if (element.ariaSelected !== String(state.selected)) element.ariaSelected = String(state.selected);
@@ -101,7 +102,7 @@ function drawCell(cell, column, state) {
   const draft = state.drafts?.get(column.name);
   const filed = state.onTheWay?.[column.name];
   const value = draft?.text ?? (filed === undefined ? state.row.values[column.name] : (filed ?? ""));
-  const text = draft || filed !== undefined ? String(value) : shown(value, column.type);
+  const text = draft || filed !== undefined ? String(value) : short(value, column.type);
   const wrong = Boolean(draft ? draft.error : finding(state.row, column.name));
   let look = column.right ? "cell amount" : "cell";
   if (column.type === "money" && /^[−-]/.test(text)) look += " negative";

@@ -63,8 +63,8 @@ export class Decisions {
     const why = this.#cannot(signal, row, grid.index.status(grid.position));
     if (why) return void grid.say(why);
     if (performance.now() - grid.movedAt(id) < JUST_NOW_MS) return void grid.say("This row has just changed. Look at it again.");
-    if (values && !(await grid.edits.valid(id))) return void grid.say("A value is not valid. See the cell.");
-    const reason = signal.needs_reason ? await askReason(kind, { title: values ? "Repair and accept: why?" : undefined }) : null;
+    const fine = values ? this.#valid(id) : undefined;
+    const reason = signal.needs_reason ? await askReason(kind, { title: values ? "Repair and accept: why?" : undefined, fine }) : null;
     if (signal.needs_reason && !reason) return;
     if (values) grid.edits.filed(id);
     this.#file(kind, [row], { reason, values });
@@ -93,17 +93,24 @@ export class Decisions {
     if (grid.presentId === id && accept?.allowed && accept.sources.includes(row.status)) return this.#one(accept);
     const why = this.#cannot(this.signal("edit") ?? { sources: [], kind: "edit" }, row, grid.index.status(grid.index.position(id)));
     if (why) return void grid.say(why);
-    if (!(await grid.edits.valid(id))) {
-      grid.focusWrong(id);
-      return void grid.say("A value is not valid. See the cell.");
-    }
     const note = approving ? "Your edit is filed, not an approval: who edits a row has made it, and somebody else approves it." : undefined;
-    const reason = await askReason("edit", { title: `Edit of ${Object.keys(values).map(sentence).join(", ")}: why?`, note });
+    const reason = await askReason("edit", { title: `Edit of ${Object.keys(values).map(sentence).join(", ")}: why?`, note, fine: this.#valid(id) });
     if (!reason) return;
     grid.edits.filed(id);
     this.#file("edit", [row], { reason, values });
     if (approving) toast("Edit filed. Somebody else approves this row.");
     if (grid.presentId === id) grid.advance();
+  }
+
+  // The dialog is gone before the cell is opened: it would take the keyboard back.
+  async #valid(id) {
+    const { grid } = this;
+    const valid = await grid.edits.valid(id);
+    if (!valid) {
+      setTimeout(() => grid.focusWrong(id));
+      grid.say("A value is not valid. See the cell.");
+    }
+    return valid;
   }
 
   async #several(signal) {
@@ -117,20 +124,17 @@ export class Decisions {
     const drafts = grid.edits.ids.filter((id) => (everything ? grid.index.position(id) >= 0 : grid.selection.has(id)));
     if (drafts.length) return void grid.say(`${plural(drafts.length, "of these rows has an edit", "of these rows have edits")} that is not filed.`);
     const filter = grid.filter.body();
-    let rows = null;
-    let summary;
-    try {
-      if (ids) rows = await this.#seen(ids);
-      summary = await ask("POST", `/v1/subledgers/${grid.ledger}/summary`, ids ? { kind, ids } : { kind, filter });
-    } catch (error) {
-      return void grid.fail(error);
-    }
-    const takers = rows?.filter((row) => !this.#cannot(signal, row, row.status) && !(kind === "approve" && row.made_by === me()));
-    const answer = await confirmBulk(signal, summary, { known: takers?.length, title: grid.title });
+    const counting = async () => {
+      const rows = ids && (await this.#seen(ids));
+      const takers = rows?.filter((row) => !this.#cannot(signal, row, row.status) && !(kind === "approve" && row.made_by === me()));
+      const summary = await ask("POST", `/v1/subledgers/${grid.ledger}/summary`, ids ? { kind, ids } : { kind, filter });
+      return { summary, takers };
+    };
+    const answer = await confirmBulk(signal, counting(), grid.title);
     if (!answer) return;
     grid.selection.clear();
-    if (takers) this.#file(kind, takers, { reason: answer.reason });
-    else this.#fileMatching(kind, filter, summary, answer.reason);
+    if (answer.takers) this.#file(kind, answer.takers, { reason: answer.reason });
+    else this.#fileMatching(kind, filter, answer.summary, answer.reason);
     grid.advance();
   }
 
@@ -181,7 +185,7 @@ export class Decisions {
       this.#onTheWay.delete(row.id);
       if (values) grid.edits.restore(row.id, values, error.body?.fields ?? `not filed: ${why}`);
     }
-    if (error.status === 409 && moved.size) return void showConflict(grid, kind, rows, moved);
+    if (moved.size) return void showConflict(grid, kind, rows, moved);
     if (error.body?.fields) grid.edits.mark(rows[0].id, error.body.fields);
     grid.fail(error, `${sentence(kind)} was not filed`);
   }
@@ -197,7 +201,7 @@ export class Decisions {
         grid.live.follow(signals, { kind, ids: null });
         grid.outdate();
       } catch (error) {
-        if (error.status === 409) {
+        if (error.status === 409 || error.code === "CONTENT_MOVED") {
           await grid.reload();
           toast(`Rows moved since you looked: ${words(error.code)}. Nothing was filed. Press * and look at the sums again.`, { loud: true });
         } else grid.fail(error, `${sentence(kind)} was not filed`);
@@ -217,7 +221,8 @@ export class Decisions {
     if (refused.size) {
       const codes = [...new Set(refused.values())].map(words).join("; ");
       toast(`${sentence(kind)} refused for ${plural(refused.size, "row")}: ${codes}.`, { loud: true });
-    } else if (signal.rows > 1) toast(`${sentence(kind)} applied to ${plural(signal.applied, "row")}.`);
+    } else if (signal.signed) toast(`Signed for ${plural(signal.signed, "row")}: the amount takes a second approver.`);
+    else if (signal.rows > 1) toast(`${sentence(kind)} applied to ${plural(signal.applied, "row")}.`);
     grid.outdate(ids ?? undefined);
   }
 

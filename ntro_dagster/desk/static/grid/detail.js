@@ -163,7 +163,7 @@ export class Detail {
     const drafts = this.grid.edits.of(row.id);
     const types = new Map(this.grid.type.columns.map((column) => [column.name, column.type]));
     const fields = [...types.keys(), ...Object.keys(raw).filter((name) => !types.has(name))];
-    const lines = fields.map((field) => {
+    const compared = fields.map((field) => {
       const type = types.get(field);
       const read = field in raw ? plain(raw[field]) : "";
       let before = read;
@@ -178,12 +178,12 @@ export class Detail {
       const draft = drafts?.get(field);
       const wrong = finding(row, field);
       return h("tr", {}, h("th", { scope: "row" }, sentence(field), wrong ? h("div", { class: "field-error small" }, `▲ ${wrong}`) : null), h("td", { class: "same" }, read), cells,
-        h("td", { class: differs ? "differs" : "" }, now), drafts ? h("td", { class: draft ? "differs" : "" }, draft?.text ?? "") : null);
+        h("td", { class: differs ? "differs" : "" }, lines(row.values[field]) ?? now), drafts ? h("td", { class: draft ? "differs" : "" }, draft?.text ?? "") : null);
     });
     const heads = row.edits.map((edit) => h("th", {}, `${edit.kind} ${edit.by}`, h("div", { class: "muted" }, `${when(edit.at)}, ${outcome(edit)}`)));
     return h("table", { class: "table changes" },
       h("thead", {}, h("tr", {}, h("th", {}, "Field"), h("th", {}, "As read"), heads, h("th", {}, "Now"), drafts ? h("th", {}, "Typed, not filed") : null)),
-      h("tbody", {}, lines));
+      h("tbody", {}, compared));
   }
 
   #comments(row) {
@@ -216,6 +216,16 @@ export class Detail {
     const text = this.panel.querySelector("textarea");
     if (text && this.#story) this.#said.set(this.#story.id, text.value);
   }
+}
+
+/** A list of records, such as the lines of a journal, as a table; null where the value is none. */
+function lines(value) {
+  if (!Array.isArray(value) || !value.length || value.some((each) => each === null || typeof each !== "object")) return null;
+  const names = [...new Set(value.flatMap(Object.keys))];
+  const amounts = new Set(names.filter((name) => value.every((each) => each[name] === undefined || each[name] === null || /^-?\d+\.\d+$/.test(each[name]))));
+  return h("table", { class: "table" },
+    h("thead", {}, h("tr", {}, names.map((name) => h("th", { class: amounts.has(name) ? "amount" : null }, sentence(name))))),
+    h("tbody", {}, value.map((each) => h("tr", {}, names.map((name) => h("td", { class: amounts.has(name) ? "amount" : null }, shown(each[name], amounts.has(name) ? "money" : "text")))))));
 }
 
 function timeline(row) {

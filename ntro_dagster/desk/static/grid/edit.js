@@ -3,6 +3,7 @@
 import { ask, me } from "../api.js";
 import { $, h, keep, kept } from "../dom.js";
 import { plain, plural } from "../words.js";
+import { finding } from "./cells.js";
 
 const PAUSE_MS = 250;
 const ROW = "";
@@ -48,7 +49,7 @@ export class Edits {
     if (!row) return void this.grid.say("Still loading this row.");
     if (!this.grid.takesEdits(position)) return void this.grid.say("A row in this status cannot be edited.");
     if (row.waiting) return void this.grid.say(`${row.waiting.kind} by ${row.waiting.filed_by} is waiting on this row.`);
-    const editable = this.grid.columns.filter((each) => each.editable);
+    const editable = this.#editable();
     const chosen =
       editable.find((each) => each.name === column) ?? editable.find((each) => row.findings.some((found) => found.field === each.name)) ?? editable[0];
     if (!chosen) return void this.grid.say("This subledger has no cells to edit.");
@@ -76,6 +77,11 @@ export class Edits {
     this.#tell(id, column.name, cell, input);
   }
 
+  // A list is no text to type: it is put right where it came from.
+  #editable() {
+    return this.grid.columns.filter((each) => each.editable && each.type !== "json");
+  }
+
   #key(event) {
     const { position, id, row, column } = this.#open;
     if (event.isComposing) return;
@@ -84,7 +90,7 @@ export class Edits {
       this.revert(id, column.name);
       this.close();
     } else if (event.key === "Tab") {
-      const editable = this.grid.columns.filter((each) => each.editable);
+      const editable = this.#editable();
       const next = editable[editable.indexOf(column) + (event.shiftKey ? -1 : 1)];
       this.close();
       this.#check(id);
@@ -185,7 +191,9 @@ export class Edits {
   }
 
   #tell(id, column, cell, input) {
-    const error = this.#drafts.get(id)?.get(column)?.error;
+    const draft = this.#drafts.get(id)?.get(column);
+    const row = this.grid.rows.get(id);
+    const error = draft ? draft.error : row && finding(row, column);
     cell.classList.toggle("wrong", Boolean(error));
     input.toggleAttribute("aria-invalid", Boolean(error));
     if (error) input.setAttribute("aria-invalid", "true");

@@ -28,13 +28,14 @@ export class Filter {
       if (event.target.tagName !== "INPUT" || !["Enter", "Escape"].includes(event.key)) return;
       event.preventDefault();
       clearTimeout(this.#timer);
+      event.target.blur();
       this.#typed();
       grid.focus(grid.position);
     });
     $("clear").addEventListener("click", () => this.set(Object.fromEntries(NAMES.map((name) => [name, ""]))));
     addEventListener("popstate", () => {
       this.read();
-      this.changed();
+      this.changed(this.row);
     });
   }
 

@@ -43,7 +43,7 @@ export class Grid {
     this.decisions = new Decisions(this);
     this.detail = new Detail(this);
     this.live = new Live(this);
-    this.filter = new Filter(this, () => this.#refiltered());
+    this.filter = new Filter(this, (row) => this.#refiltered(row));
     this.window = new Window(this.viewport, $("grid-body"), {
       make: () => makeRow(this.columns),
       draw: (element, position) => this.#draw(element, position),
@@ -63,7 +63,7 @@ export class Grid {
     document.title = document.title.replace(/^Rows/, this.title);
     $("grid-title").textContent = this.title;
     this.undecided = this.type.statuses.filter((status) => this.type.open.includes(status) && this.#forPeople(status));
-    await this.reload({ first: true });
+    await this.reload({ at: this.filter.row });
     this.live.start();
   }
 
@@ -74,17 +74,16 @@ export class Grid {
   // -- the list
 
   /** Read the list again; the present row stays the present row where it is still in it. */
-  async reload({ first = false } = {}) {
+  async reload({ at = this.presentId } = {}) {
     this.#reading?.abort();
     const reading = (this.#reading = new AbortController());
-    const before = first ? this.filter.row : this.presentId;
     this.viewport.setAttribute("aria-busy", "true");
     try {
       const answer = await send("GET", `/v1/subledgers/${this.ledger}/index?${this.filter.query()}`, undefined, { signal: reading.signal });
       const header = (name) => answer.headers.get(name) ?? "";
       const index = new RowIndex(await answer.arrayBuffer(), header("X-Ntro-Statuses").split(","), Number(header("X-Ntro-Change")));
       if (reading.signal.aborted) return;
-      this.#take(index, before);
+      this.#take(index, at);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.fail(error, "The list could not be read");
@@ -124,10 +123,10 @@ export class Grid {
     $("grid-empty").replaceChildren(h("h2", {}, words), h("p", { class: "muted" }, why));
   }
 
-  #refiltered() {
+  #refiltered(row) {
     this.selection.clear();
-    this.position = 0;
-    this.reload();
+    if (!row) this.position = 0;
+    this.reload({ at: row ?? this.presentId });
   }
 
   // -- where one is
@@ -263,7 +262,7 @@ export class Grid {
     const row = this.rows.get(id);
     const status = this.index.status(position);
     drawRow(element, this.columns, position, {
-      row, status,
+      id, row, status,
       present: position === this.position,
       selected: this.selection.has(id),
       column: this.column,
@@ -301,7 +300,7 @@ export class Grid {
       const position = this.index.position(row.id);
       if (position < 0) continue;
       this.index.setStatus(position, row.status);
-      this.window.refresh(position);
+      this.redraw(row.id);
     }
     this.filter.offer(rows);
     if (rows.some((row) => row.id === this.presentId)) this.statusLine();
@@ -327,10 +326,20 @@ export class Grid {
     this.statusLine();
   }
 
+  #onScreen() {
+    const ids = [];
+    for (let at = this.window.first; this.index && at <= this.window.last; at += 1) ids.push(this.index.id(at));
+    return ids;
+  }
+
   anyWaiting() {
-    if (!this.index) return false;
-    for (let at = this.window.first; at <= this.window.last; at += 1) if (this.rows.get(this.index.id(at))?.waiting) return true;
-    return false;
+    return this.#onScreen().some((id) => this.rows.get(id)?.waiting);
+  }
+
+  /** What others filed is no change of a row yet, so it is looked for. */
+  lookAgain() {
+    this.rows.outdate(this.#onScreen());
+    this.window.paint();
   }
 
   // -- the selection

@@ -47,6 +47,7 @@ export class Live {
     try {
       await this.#signals();
       await this.#changes();
+      if (!this.#waiting.size) this.grid.lookAgain();
       this.#reached(true);
     } catch (error) {
       // An answer, even a refusal, was heard; silence means that what is shown may be old.

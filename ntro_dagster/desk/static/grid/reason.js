@@ -41,8 +41,11 @@ export function reasonField(kind, take) {
   });
 }
 
-/** Ask for one. @returns the reason, null where the person left. */
-export async function askReason(kind, { title, note } = {}) {
+/**
+ * Ask for one. @returns the reason, null where the person left, or where there is nothing to give one for any more.
+ * @param fine whether the decision can be filed at all, as a promise: it is asked while the person types
+ */
+export async function askReason(kind, { title, note, fine } = {}) {
   const shown = dialog(title ?? `${sentence(kind)}: why?`, { size: "narrow" });
   const field = reasonField(kind, shown.close);
   if (note) shown.body.append(h("p", { class: "notice" }, note));
@@ -50,5 +53,7 @@ export async function askReason(kind, { title, note } = {}) {
   shown.foot.append(h("span", { class: "muted" }, "↑ ↓ choose"), h("button", { type: "button", onclick: () => field.input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" })) }, "File"));
   field.input.focus();
   field.input.select();
-  return shown.done;
+  fine?.then((can) => can || shown.close(null));
+  const reason = await shown.done;
+  return (await (fine ?? true)) ? reason : null;
 }

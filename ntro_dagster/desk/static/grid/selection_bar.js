@@ -5,7 +5,7 @@ import { $, h } from "../dom.js";
 import { money, number, plural, sentence } from "../words.js";
 import { keySign } from "./keys.js";
 
-const LIKELY = ["approve", "accept", "undo"];
+const LIKELY = ["approve", "accept"];
 
 export class SelectionBar {
   #asked = 0;
@@ -31,11 +31,12 @@ export class SelectionBar {
     if (everything) this.#sum(turn, told);
   }
 
-  // Counted for what the present row most likely waits for; the dialog counts again for the one that is taken.
+  // Counted for the decision that most of the rows wait for; the dialog counts again for the one that is taken.
   async #sum(turn, told) {
-    const status = this.grid.index.status(this.grid.position);
-    const may = this.grid.type.signals.filter((each) => each.allowed !== false && each.kind !== "edit");
-    const signal = LIKELY.map((kind) => may.find((each) => each.kind === kind && each.sources.includes(status))).find(Boolean) ?? may[0];
+    const tally = this.grid.index.tally();
+    const takes = (each) => each.sources.reduce((all, status) => all + tally.get(status), 0);
+    const may = this.grid.type.signals.filter((each) => each.allowed !== false && LIKELY.includes(each.kind));
+    const signal = may.toSorted((one, other) => takes(other) - takes(one) || LIKELY.indexOf(one.kind) - LIKELY.indexOf(other.kind))[0];
     if (!signal) return;
     told.textContent = "adding up …";
     try {

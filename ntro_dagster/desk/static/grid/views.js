@@ -5,9 +5,12 @@ import { dialog } from "../dialog.js";
 import { h } from "../dom.js";
 
 export async function showViews(grid) {
-  const all = await ask("GET", "/v1/views").catch((error) => (grid.fail(error), null));
-  if (!all) return;
+  // Open before anything is asked: what is typed meanwhile is a name, not keys of the grid.
   const view = dialog("Saved views", { size: "narrow" });
+  const name = h("input", { type: "text", maxlength: "100", placeholder: "Name for what is listed now", "aria-label": "Name for what is listed now", autocomplete: "off" });
+  view.body.append(name);
+  name.focus();
+  const all = await ask("GET", "/v1/views").catch((error) => (grid.fail(error), []));
   const own = all.filter((each) => each.subledger === grid.ledger);
   const list = h("ul", { class: "options" }, own.map((each) => {
     const open = h("button", { type: "button", class: "quiet", onclick: () => view.close(each) }, each.name);
@@ -16,7 +19,6 @@ export async function showViews(grid) {
   }));
   const remove = (each, line) =>
     ask("DELETE", `/v1/views/${encodeURIComponent(each.name)}`).then(() => line.remove()).catch((error) => grid.fail(error));
-  const name = h("input", { type: "text", maxlength: "100", placeholder: "Name for what is listed now", "aria-label": "Name for what is listed now", autocomplete: "off" });
   const save = async () => {
     if (!name.value.trim()) return;
     try {
@@ -28,9 +30,9 @@ export async function showViews(grid) {
     }
   };
   name.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), save()));
-  view.body.append(own.length ? list : h("p", { class: "muted" }, "None yet."), name);
+  view.body.prepend(own.length ? list : h("p", { class: "muted" }, "None yet."));
   view.foot.append(h("button", { type: "button", onclick: save }, "Keep"));
-  (own.length ? list.querySelector("button") : name).focus();
+  if (own.length && name.value === "") list.querySelector("button").focus();
   const chosen = await view.done;
   if (chosen) grid.filter.set({ q: "", entity: "", period: "", status: "", group: "", sort: "", ...chosen.query });
 }
