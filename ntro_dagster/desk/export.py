@@ -10,7 +10,7 @@ import asyncio
 import csv
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from io import TextIOWrapper
 from typing import IO, Annotated, Any
 
@@ -134,20 +134,21 @@ async def export_xlsx(
     desk = desk_of(request)
     kind = await desk.ledger(database, ledger)
     condition, values = chosen(kind, where, group, member)
+    statement, columns = exported(kind, condition, order(kind, sort)), columns_of(kind)
     async with _turn(desk):
-        book, sheet = _book(desk, kind)
-        columns, count = columns_of(kind), 0
-        async for rows in batches(database, exported(kind, condition, order(kind, sort)), values, columns):
-            count += len(rows)
-            if count > MOST_LINES:
-                raise ExportTooLargeError(most=MOST_LINES)
-            await asyncio.to_thread(_append, sheet, rows)
-        file = tempfile.TemporaryFile()  # noqa: SIM115 (the answer closes it)
-        try:
-            await asyncio.to_thread(book.save, file)
-        except BaseException:
-            file.close()
-            raise
+        with _book(desk, kind) as (book, sheet):
+            count = 0
+            async for rows in batches(database, statement, values, columns):
+                count += len(rows)
+                if count > MOST_LINES:
+                    raise ExportTooLargeError(most=MOST_LINES)
+                await asyncio.to_thread(_append, sheet, rows)
+            file = tempfile.TemporaryFile()  # noqa: SIM115 (the answer closes it)
+            try:
+                await asyncio.to_thread(book.save, file)
+            except BaseException:
+                file.close()
+                raise
     return _sent(file, XLSX, f"{kind.table}.xlsx")
 
 
@@ -160,7 +161,9 @@ async def _turn(desk: Desk) -> AsyncIterator[None]:
         yield
 
 
-def _book(desk: Desk, kind: TypeDescription) -> tuple[Workbook, Any]:
+@contextmanager
+def _book(desk: Desk, kind: TypeDescription) -> Iterator[tuple[Workbook, Any]]:
+    """A workbook whose lines go to a file each sheet has; it is taken away also where the book is never finished."""
     book = Workbook(write_only=True)
     sheet: Any = book.create_sheet(kind.table[:31])
     sheet.freeze_panes = "B2"
@@ -173,7 +176,14 @@ def _book(desk: Desk, kind: TypeDescription) -> tuple[Workbook, Any]:
     about: Any = book.create_sheet(ABOUT)
     about.append(["tenant", desk.settings.tenant])
     about.append(["subledger", kind.table])
-    return book, sheet
+    try:
+        yield book, sheet
+    finally:
+        for each in (sheet, about):
+            with suppress(Exception):  # a finished sheet is closed, and its file is gone
+                each.close()
+            with suppress(Exception):
+                each._writer.cleanup()
 
 
 def _append(sheet: Any, rows: Sequence[Sequence[Any]]) -> None:

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from psycopg import sql
 from pydantic import BaseModel, Field
 
-from ntro_dagster.desk.api import ERRORS, NO_NUL, LedgerName
+from ntro_dagster.desk.api import ERRORS, NO_NUL, LedgerName, Problem
 from ntro_dagster.desk.doors import Database, Decider, RoleMayNotError, desk_of
 from ntro_dagster.desk.review_api import ValuesInvalidError, as_model, receipt
 from ntro_dagster.desk.rows import RowUnknownError, window
@@ -34,7 +34,7 @@ OPERATOR = "ops"
 """Label of a key whose holder may use the direct endpoints: `ntro member key create LOGIN --label ops`."""
 ROW_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-router = APIRouter(prefix="/v1", responses={**ERRORS, 501: {"description": "not at a desk"}}, tags=[SPEC])
+router = APIRouter(prefix="/v1", responses={**ERRORS, 501: {"model": Problem, "description": "not at a desk"}}, tags=[SPEC])
 
 
 class NotAtADeskError(NtroError):

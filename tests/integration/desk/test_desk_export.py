@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import openpyxl
@@ -79,6 +80,16 @@ def test_amounts_are_exact(desk: DeskAtWork, eve: Browser, entity: UUID, amount:
     found = cells["amount_gross"]
     assert found.data_type == kind
     assert Decimal(repr(found.value) if isinstance(found.value, float) else str(found.value)) == Decimal(amount)
+
+
+def test_an_export_that_fails_leaves_nothing(eve: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("ntro_dagster.desk.export.MOST_LINES", 0)
+    answer = eve.get("/v1/subledgers/expenses/export.xlsx")
+    assert (answer.status_code, answer.json()["error"]) == (422, "EXPORT_TOO_LARGE")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert eve.get("/v1/subledgers/expenses/export.xlsx").status_code == 200
 
 
 def test_what_a_sheet_cannot_hold(desk: DeskAtWork, eve: Browser, entity: UUID) -> None:

@@ -10,15 +10,16 @@ import hypothesis
 import pytest
 import schemathesis
 from desk_at_work import HOST, DeskAtWork
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
 from ntro_dagster.desk.app import create_app
+from ntro_dagster.desk.export import XLSX
 from ntro_dagster.desk.members import make_key
 from ntro_dagster.desk.settings import Settings
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 SCHEMA = schemathesis.openapi.from_dict(create_app(Settings("acme", "", Path(), 1, (HOST,))).openapi())
+schemathesis.serializer.alias(XLSX, "application/octet-stream")
 ALWAYS = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(hypothesis.HealthCheck)}
 
 
@@ -41,7 +42,9 @@ def tried(case: schemathesis.Case, world: dict[str, Any]) -> None:
     for name, value in (case.path_parameters or {}).items():
         if name in world["known"] and (_is_id(value) or (name == "ledger" and str(value).isidentifier())):
             case.path_parameters[name] = str(world["known"][name])
-    case.call_and_validate(base_url=world["url"], headers=world["headers"], checks=CHECKS, timeout=30)
+    answer = case.call(base_url=world["url"], headers=world["headers"], timeout=30)
+    assert answer.status_code < 500 or answer.status_code == 501, answer.text
+    case.validate_response(answer, checks=CHECKS)
 
 
 def _is_id(value: object) -> bool:
@@ -68,7 +71,7 @@ def test_the_api_is_what_its_document_says_for_long(case: schemathesis.Case, wor
 def test_every_answer_has_a_shape() -> None:
     for path, operations in SCHEMA.raw_schema["paths"].items():
         for method, operation in operations.items():
-            good = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+            good = [answer for status, answer in operation["responses"].items() if status.startswith("2") or status == "501"]
             assert good, (method, path)
             for answer in good:
                 for kind, body in answer.get("content", {}).items():
