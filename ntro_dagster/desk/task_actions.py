@@ -34,7 +34,8 @@ OPERATOR = "ops"
 """Label of a key whose holder may use the direct endpoints: `ntro member key create LOGIN --label ops`."""
 ROW_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-router = APIRouter(prefix="/v1", responses={**ERRORS, 501: {"model": Problem, "description": "not at a desk"}}, tags=[SPEC])
+ELSEWHERE: dict[int | str, dict[str, Any]] = {501: {"model": Problem, "description": "not at a desk"}}
+router = APIRouter(prefix="/v1", responses=ERRORS, tags=[SPEC])
 
 
 class NotAtADeskError(NtroError):
@@ -247,22 +248,22 @@ async def _filed(
 # What is done elsewhere
 
 
-@router.post("/entities/{entity_id}/tasks", status_code=501)
+@router.post("/entities/{entity_id}/tasks", status_code=501, responses=ELSEWHERE)
 async def start(entity_id: UUID, database: Database, _: Decider) -> None:
     """Not at a desk: runs are started on the workspace's side."""
     await known_entity(database, entity_id)
     raise NotAtADeskError(what="start a run", instead="`ntro run start`, or the schedule of the workflow")
 
 
-@router.post("/tasks/{task_id}/events", status_code=501)
+@router.post("/tasks/{task_id}/events", status_code=501, responses=ELSEWHERE)
 async def told(task_id: TaskId, database: Database, _: Decider) -> None:
     """Not at a desk: runs write what they did themselves."""
     await known_task(database, root(task_id))
     raise NotAtADeskError(what="write a run's events", instead="runs record their own; GET the same address to read them")
 
 
-@router.post("/tasks/{task_id}/files", status_code=501)
-@router.post("/tasks/{task_id}/data/ingest", status_code=501)
+@router.post("/tasks/{task_id}/files", status_code=501, responses=ELSEWHERE)
+@router.post("/tasks/{task_id}/data/ingest", status_code=501, responses=ELSEWHERE)
 async def hand_in(task_id: TaskId, database: Database, _: Decider) -> None:
     """Not at a desk: documents come in by the operator's command."""
     await known_task(database, root(task_id))

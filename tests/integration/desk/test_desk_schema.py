@@ -75,4 +75,6 @@ def test_every_answer_has_a_shape() -> None:
             assert good, (method, path)
             for answer in good:
                 for kind, body in answer.get("content", {}).items():
-                    assert kind != "application/json" or body["schema"].get("$ref") or body["schema"].get("items"), (method, path)
+                    if kind == "application/json":
+                        assert {"$ref", "items", "additionalProperties"} & set(body["schema"]), (method, path)
+                        assert body["schema"].get("additionalProperties") is not True, (method, path)
