@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ntro_dagster.cli import (
+    approvals,
     balance,
     bindings,
     deployments,
@@ -63,6 +64,7 @@ app.add_typer(tenants.app, name="tenant")
 app.add_typer(relay.app, name="relay")
 app.add_typer(entities.app, name="entity")
 app.add_typer(members.app, name="member")
+app.add_typer(approvals.app, name="approval")
 ingest.register(app)
 run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")

@@ -14,7 +14,7 @@ from ntro_dagster.cli.invocation import command, invocation
 from ntro_dagster.cli.output import Column, line, note, result, table, when
 from ntro_dagster.cli.selection import TenantOption
 from ntro_dagster.desk.roles import MemberRole, full_login
-from ntro_dagster.errors import UsageError
+from ntro_dagster.errors import NtroError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Who may sit at a tenant's desk, and the keys of programs.")
 keys = typer.Typer(no_args_is_help=True, help="Keys with which programs reach the desk's API.")
@@ -27,6 +27,30 @@ class PasswordsDifferError(UsageError):
     code = "PASSWORDS_DIFFER"
     summary = "the two passwords are not the same"
     mend = "type the same one twice; nothing was changed"
+
+
+class NotAMemberError(UsageError):
+    code = "NOT_A_MEMBER"
+    summary = "only members decide at this tenant"
+    detail = "{login} is no active member of {tenant}, and from the first member on only members decide"
+    mend = "name one with --as: `ntro member list --tenant {tenant}` shows them; nothing was filed"
+
+
+class RoleMayNotError(UsageError):
+    code = "ROLE_MAY_NOT"
+    summary = "the member's role may not file this decision"
+    detail = "the role of {login} may not file {decision!r}"
+    mend = (
+        "preparers may do all but approve, agents edit and accept; `ntro approval delegate` lets a preparer approve for a while"
+    )
+
+
+def about_author(refused: NtroError, login: str, *, tenant: str, decision: str) -> NtroError:
+    """What the database refuses because of who files it, in words that say what to do; anything else as it is."""
+    for kind in (NotAMemberError, RoleMayNotError):
+        if refused.code == kind.code:
+            return kind(login=login, tenant=tenant, decision=decision)
+    return refused
 
 
 @command(app, "add")
@@ -43,9 +67,9 @@ def add(
     """
     from ntro_dagster.desk.members import add_member, make_key  # noqa: PLC0415
 
-    whole, owner = full_login(login, role), _owner(tenant)
+    whole, owner = full_login(login, role), owner_of(tenant)
     agent = role is MemberRole.AGENT
-    add_member(owner, whole, name=name, role=role, password=None if agent else _password(), by=_operator())
+    add_member(owner, whole, name=name, role=role, password=None if agent else _password(), by=operator())
     value: dict[str, object] = {"login": whole, "name": name, "role": role, "tenant": tenant}
     if agent:
         key, secret = make_key(owner, whole, "first")
@@ -59,7 +83,7 @@ def list_(*, tenant: TenantOption) -> None:
     """The members, former ones too."""
     from ntro_dagster.desk.members import members  # noqa: PLC0415
 
-    found = members(_owner(tenant))
+    found = members(owner_of(tenant))
 
     def human() -> None:
         if not found:
@@ -82,7 +106,7 @@ def password(login: LoginArgument, *, tenant: TenantOption) -> None:
     from ntro_dagster.desk.members import set_password  # noqa: PLC0415
 
     whole = full_login(login)
-    set_password(_owner(tenant), whole, _password())
+    set_password(owner_of(tenant), whole, _password())
     result({"login": whole, "tenant": tenant}, lambda: line(f"{whole} has a new password"))
 
 
@@ -92,7 +116,7 @@ def leave(login: LoginArgument, *, tenant: TenantOption) -> None:
     from ntro_dagster.desk.members import deactivate  # noqa: PLC0415
 
     whole = full_login(login)
-    deactivate(_owner(tenant), whole)
+    deactivate(owner_of(tenant), whole)
     result({"login": whole, "tenant": tenant, "active": False}, lambda: line(f"{whole} is a member of {tenant} no more"))
 
 
@@ -107,7 +131,7 @@ def create_key(
     from ntro_dagster.desk.members import make_key  # noqa: PLC0415
 
     whole = full_login(login)
-    key, secret = make_key(_owner(tenant), whole, label)
+    key, secret = make_key(owner_of(tenant), whole, label)
     result({"id": key, "login": whole, "tenant": tenant, "key": secret}, lambda: _tell_key(whole, secret))
 
 
@@ -116,7 +140,7 @@ def list_keys(*, tenant: TenantOption) -> None:
     """Keys, ended ones too. Never the keys themselves."""
     from ntro_dagster.desk.members import keys as kept  # noqa: PLC0415
 
-    found = kept(_owner(tenant))
+    found = kept(owner_of(tenant))
     columns = [Column("Key"), Column("Login"), Column("Label", flexible=True), Column("Made"), Column("Ended")]
     cells = [(str(k["id"]), k["login"], k["label"], when(k["made_at"]), when(k["ended_at"])) for k in found]
     result(found, lambda: table(columns, cells) if found else line("no keys"))
@@ -127,7 +151,7 @@ def revoke(key: Annotated[UUID, typer.Argument(metavar="ID")], *, tenant: Tenant
     """Take a key back, at once and for ever."""
     from ntro_dagster.desk.members import revoke_key  # noqa: PLC0415
 
-    revoke_key(_owner(tenant), key)
+    revoke_key(owner_of(tenant), key)
     result({"id": key, "tenant": tenant}, lambda: line(f"key {key} is revoked"))
 
 
@@ -136,7 +160,7 @@ def _tell_key(login: str, secret: str) -> None:
     note(f"the key of {login}: it is shown this once")
 
 
-def _owner(tenant: str) -> str:
+def owner_of(tenant: str) -> str:
     from ntro_dagster.host.home import Role  # noqa: PLC0415
     from ntro_dagster.host.installation import credential  # noqa: PLC0415
 
@@ -144,7 +168,7 @@ def _owner(tenant: str) -> str:
     return credential(invocation.home, tenant, Role.OWNER)
 
 
-def _operator() -> str:
+def operator() -> str:
     return f"operator:{getpass.getuser()}"
 
 

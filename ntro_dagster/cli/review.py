@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from ntro_dagster.cli.connections import as_role, entity_of, tenant_home
 from ntro_dagster.cli.failures import OK, PARTIAL
 from ntro_dagster.cli.invocation import command
+from ntro_dagster.cli.members import about_author
 from ntro_dagster.cli.output import Column, count, line, note, progress, result, table
 from ntro_dagster.cli.selection import (
     AsOption,
@@ -55,7 +56,7 @@ class ReviewGroup(TyperGroup):
 app = typer.Typer(
     cls=ReviewGroup,
     no_args_is_help=True,
-    help="Decide upon rows: approve, reject, exclude, edit, accept, or a decision of the subledger's own.",
+    help="Decide upon rows: approve, undo, reject, exclude, edit, accept, or a decision of the subledger's own.",
 )
 
 POLL_S = 0.5
@@ -68,7 +69,14 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VAL
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many rows it would take, and file nothing.")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Until a run has applied it.")]
 
-WORDS = {"approve": "approved", "reject": "rejected", "exclude": "excluded", "edit": "edited", "accept": "accepted"}
+WORDS = {
+    "approve": "approved",
+    "undo": "taken back",
+    "reject": "rejected",
+    "exclude": "excluded",
+    "edit": "edited",
+    "accept": "accepted",
+}
 
 
 def _word(signal: str) -> str:
@@ -144,7 +152,7 @@ class Decision:
 
 @app.callback()
 def group() -> None:
-    """Decide upon rows: approve, reject, exclude, edit, accept.
+    """Decide upon rows: approve, undo, reject, exclude, edit, accept.
 
     Files a decision (a signal), which a run then applies. Nobody approves what they made.
     """
@@ -193,6 +201,7 @@ def _without_values(decide: Callable[..., int]) -> Callable[..., int]:
 
 
 _register("approve", "PENDING rows go on to be posted. Whoever made a row's content cannot approve it.", takes_values=False)
+_register("undo", "APPROVED rows become PENDING again, as long as they are not posted. Needs --reason.", takes_values=False)
 _register("reject", "Rows are turned down, for good. Needs --reason.", takes_values=False)
 _register("exclude", "PENDING rows are left out of the books, for good. Needs --reason.", takes_values=False)
 _register("edit", "New values for fields of rows; their status stays. Needs --set and --reason.", takes_values=True)
@@ -201,6 +210,7 @@ _register("accept", "NEEDS_ATTENTION rows become PENDING, as they are or with --
 
 def _decide(decision: Decision) -> int:
     from ntro_dagster.host.home import Role  # noqa: PLC0415
+    from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError  # noqa: PLC0415
 
     tenant_home(decision.tenant)
 
@@ -215,7 +225,10 @@ def _decide(decision: Decision) -> int:
             note(f"{waiting} not applied yet")
         return filed, {row["id"]: row["slug"] for row in slugs}, outcomes, waiting
 
-    filed, slugs, outcomes, waiting = as_role(decision.tenant, Role.DESK, work)
+    try:
+        filed, slugs, outcomes, waiting = as_role(decision.tenant, Role.DESK, work)
+    except RefusedByDatabaseError as refused:
+        raise about_author(refused, decision.filed_by, tenant=decision.tenant, decision=decision.signal) from None
     _show(decision, filed, slugs, outcomes)
     if waiting:
         raise ApplyingSlowError(seconds=round(decision.timeout), signals=waiting, tenant=decision.tenant)
@@ -310,7 +323,7 @@ async def _wait(desk: TenantDatabase, decision: Decision, filed: Sequence[Filed]
 def _show(decision: Decision, filed: Sequence[Filed], slugs: dict[UUID, str], outcomes: Sequence[dict[str, Any]]) -> None:
     by_signal: dict[UUID, Counter[str]] = {}
     for found in outcomes:
-        by_signal.setdefault(found["signal_id"], Counter())[found["code"] or "APPLIED"] += found["rows"]
+        by_signal.setdefault(found["signal_id"], Counter())[found["code"] or found["outcome"]] += found["rows"]
     signals = [
         {
             "signal_id": None if decision.dry_run else f.signal_id,
@@ -318,7 +331,10 @@ def _show(decision: Decision, filed: Sequence[Filed], slugs: dict[UUID, str], ou
             "period": f.period,
             "rows": f.rows,
             "applied": by_signal[f.signal_id]["APPLIED"] if f.signal_id in by_signal else None,
-            "refused": {code: n for code, n in by_signal.get(f.signal_id, Counter()).items() if code != "APPLIED"},
+            "signed": by_signal[f.signal_id]["SIGNED"] if f.signal_id in by_signal else None,
+            "refused": {
+                code: n for code, n in by_signal.get(f.signal_id, Counter()).items() if code not in {"APPLIED", "SIGNED"}
+            },
         }
         for f in filed
     ]
@@ -355,7 +371,8 @@ def _cells(signal: dict[str, Any], *, waited: bool) -> list[str | None]:
     shown: list[str | None] = [signal["entity"], signal["period"], f"{signal['rows']:,}"]
     if not waited:
         return [*shown, str(signal["signal_id"])[:8] if signal["signal_id"] else "not filed"]
-    refused = ", ".join(f"{rows:,} {code}" for code, rows in signal["refused"].items())
+    left = ({"SIGNED, a second approver is to come": signal["signed"]} if signal["signed"] else {}) | signal["refused"]
+    refused = ", ".join(f"{rows:,} {code}" for code, rows in left.items())
     return [*shown, "" if signal["applied"] is None else f"{signal['applied']:,}", refused]
 
 

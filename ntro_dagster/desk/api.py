@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, Field, field_validator
 from starlette.responses import FileResponse, Response
@@ -73,6 +73,21 @@ class FilterBody(BaseModel):
 
     def where(self) -> Filter:
         return Filter(entity=self.entity, period=self.period, statuses=tuple(self.status) or None, text=self.q or None)
+
+
+def wanted(
+    entity: Slug | None = None,
+    period: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
+    status: Annotated[str | None, Query(max_length=400, pattern=NO_NUL)] = None,
+    q: Text | None = None,
+) -> Filter:
+    """The filter of an address."""
+    statuses = tuple(each for each in (status or "").split(",") if each)
+    return Filter(entity=entity, period=period, statuses=statuses or None, text=q or None)
+
+
+Wanted = Annotated[Filter, Depends(wanted)]
+Group = Literal["ready", "mine", "waiting"] | None
 
 
 class Ids(BaseModel):
@@ -142,16 +157,12 @@ async def rows_index(
     database: Database,
     member: Member,
     *,
-    entity: Slug | None = None,
-    period: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
-    status: Annotated[str | None, Query(max_length=400, pattern=NO_NUL)] = None,
-    group: Literal["ready", "mine", "waiting"] | None = None,
-    q: Text | None = None,
+    where: Wanted,
+    group: Group = None,
     sort: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
 ) -> Response:
     """Id and number of status of every row that matches, 17 bytes each, in order."""
     kind = await desk_of(request).ledger(database, ledger)
-    where = FilterBody(entity=entity, period=period, status=split(status), group=group, q=q).where()
     found = await index(database, kind, where, group=group, sort=sort, member=member)
     headers = {
         "X-Ntro-Count": str(found.count),
@@ -161,14 +172,10 @@ async def rows_index(
     return Response(found.packed, media_type="application/octet-stream", headers=headers)
 
 
-def split(listed: str | None) -> list[str]:
-    return [each for each in (listed or "").split(",") if each]
-
-
 @router.post("/subledgers/{ledger}/rows", response_model=shapes.Rows)
-async def rows(ledger: LedgerName, wanted: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
+async def rows(ledger: LedgerName, sought: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
     """The contents of these rows, in the order asked."""
-    return {"rows": await window(database, await desk_of(request).ledger(database, ledger), wanted.ids)}
+    return {"rows": await window(database, await desk_of(request).ledger(database, ledger), sought.ids)}
 
 
 @router.get("/subledgers/{ledger}/rows/{row_id}", response_model=shapes.RowStory)

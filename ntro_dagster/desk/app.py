@@ -17,13 +17,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ntro_dagster.desk import api, pages, review_api
+from ntro_dagster.desk import api, export, pages, reimport, review_api, task_actions, tasks
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.documents import ContentLostError
 from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.desk.shield import refused, shield
 from ntro_dagster.desk.sittings import LoginRefusedError, LoginsExhaustedError
+from ntro_dagster.desk.task_actions import NotAtADeskError, TaskHasNoRowsError
 from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
 from ntro_dagster.subledger.filing import ContentMovedError
@@ -40,6 +41,8 @@ STATUSES: dict[type[NtroError], int] = {
     RefusedByDatabaseError: 409,
     ContentMovedError: 409,
     ContentLostError: 409,
+    NotAtADeskError: 501,
+    TaskHasNoRowsError: 409,
     UsageError: 422,
 }
 FORBIDDEN = frozenset({"NOT_A_MEMBER", "NOT_YOUR_DECISION", "ROLE_MAY_NOT"})
@@ -68,6 +71,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.desk = desk
     app.include_router(api.router)
     app.include_router(review_api.router)
+    app.include_router(export.router)
+    app.include_router(reimport.router)
+    app.include_router(tasks.router)
+    app.include_router(task_actions.router)
     app.include_router(pages.router)
     app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -98,24 +105,32 @@ def status_of(error: NtroError) -> int:
 async def _explained(request: Request, error: Any) -> Response:
     if isinstance(error, LoginNeededError):
         return RedirectResponse(f"/login?next={error.values['target']}", 303)
+    status = _as_spec(request, status_of(error))
     rows = error.values.get("rows")
     fields = error.values.get("fields")
-    content: dict[str, Any] = {"statusCode": status_of(error), "message": error.explain(), "error": error.code}
+    content: dict[str, Any] = {"statusCode": status, "message": error.explain(), "error": error.code}
     if advice := error.advice():
         content["advice"] = advice
     if isinstance(rows, list):
         content["rows"] = [{"id": str(row.id), "code": row.code, "by": row.by} for row in rows]
     if isinstance(fields, dict):
         content["fields"] = fields
+    if "currentStatus" in error.values:
+        content["currentStatus"] = error.values["currentStatus"]
     if pages.wants_page(request):
         return pages.failure(request, content)
-    return JSONResponse(content, content["statusCode"])
+    return JSONResponse(content, status)
 
 
-async def _not_understood(_: Request, error: Any) -> Response:
+def _as_spec(request: Request, status: int) -> int:
+    """Routes that the spec describes answer 400 where the others answer 422."""
+    return 400 if status == STATUSES[UsageError] and tasks.SPEC in getattr(request.scope.get("route"), "tags", ()) else status
+
+
+async def _not_understood(request: Request, error: Any) -> Response:
     """Without the input, which the sender knows."""
     found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-    return refused(422, "BODY_INVALID", "; ".join(found)[:2_000])
+    return refused(_as_spec(request, 422), "BODY_INVALID", "; ".join(found)[:2_000])
 
 
 async def _no_such(request: Request, error: Any) -> Response:

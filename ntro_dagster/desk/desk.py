@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from ntro_dagster.subledger.description import TypeDescription
 
 CONNECTIONS = 8
 PATIENCE_S = 10.0
+EXPORTS_AT_ONCE = 2
 
 
 class LedgerUnknownError(NotFoundError):
@@ -38,6 +40,7 @@ class Desk:
         self.documents = DocumentStore(settings.documents)
         self.models = RowModels()
         self.counter = Counter()
+        self.exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             settings.database,
             min_size=1,

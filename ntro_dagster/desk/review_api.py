@@ -157,25 +157,25 @@ async def decide(ledger: LedgerName, decision: Decision, request: Request, datab
         )
     else:
         raise SelectionAmbiguousError
-    return await _receipt(database, filed)
+    return await receipt(database, filed)
 
 
 async def _look_over(desk: Desk, database: TenantDatabase, kind: TypeDescription, decision: Decision) -> None:
     """Raises: `ValuesInvalidError`."""
     for row in await window(database, kind, [row.id for row in (decision.rows or [])[:MOST_CHECKED]]):
         target = kind.lifecycle.targets(decision.kind).get(row["status"], row["status"])
-        if wrong := await desk.models.errors(kind.table, _as_model(row), decision.values, target):
+        if wrong := await desk.models.errors(kind.table, as_model(row), decision.values, target):
             raise ValuesInvalidError(fields=wrong)
 
 
-def _as_model(row: dict[str, Any]) -> dict[str, Any]:
+def as_model(row: dict[str, Any]) -> dict[str, Any]:
     """What a model needs of a row beside its content; whose entity and run it is makes no difference to its values."""
     nobody = str(UUID(int=0))
     values: dict[str, Any] = row["values"]
     return values | {"id": row["id"], "entity_id": nobody, "task_id": nobody, "period": row["period"]}
 
 
-async def _receipt(database: TenantDatabase, filed: list[Filed]) -> dict[str, Any]:
+async def receipt(database: TenantDatabase, filed: list[Filed]) -> dict[str, Any]:
     slugs = await database.fetch("SELECT id, slug FROM system.entities WHERE id = ANY(%s)", [[each.entity_id for each in filed]])
     slug = {row["id"]: row["slug"] for row in slugs}
     return {
@@ -195,7 +195,7 @@ async def validate(ledger: LedgerName, new: NewValues, request: Request, databas
     rows = await window(database, kind, [new.id])
     if not rows:
         raise RowUnknownError(row=new.id)
-    wrong = await desk.models.errors(kind.table, _as_model(rows[0]), new.values, kind.lifecycle.clean)
+    wrong = await desk.models.errors(kind.table, as_model(rows[0]), new.values, kind.lifecycle.clean)
     not_theirs = {name: "not for people to edit" for name in new.values if name not in kind.editable}
     return {"fields": {name: what for name, what in wrong.items() if not name or name in new.values} | not_theirs}
 

@@ -100,7 +100,7 @@ async def index(
                 "SELECT count(*) AS rows, "
                 "coalesce(string_agg(uuid_send(t.id) || CASE t.status {} END, ''::bytea ORDER BY {}), '') AS packed "
                 "FROM {} t WHERE {}"
-            ).format(numbered, _order(kind, sort), sql.Identifier("ledgers", kind.table), condition),
+            ).format(numbered, order(kind, sort), sql.Identifier("ledgers", kind.table), condition),
             values,
         )
     return Index(bytes(found["packed"]), found["rows"], statuses, change)
@@ -111,7 +111,7 @@ async def _last_change(database: TenantDatabase) -> int:
     return found
 
 
-def _order(kind: TypeDescription, sort: str | None) -> sql.Composable:
+def order(kind: TypeDescription, sort: str | None) -> sql.Composable:
     settled = sql.SQL("t.period, t.entity_id, t.created_at, t.source_ref, t.id")
     if not sort:
         return settled

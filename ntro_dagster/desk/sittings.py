@@ -119,5 +119,11 @@ async def sitting(database: TenantDatabase, token: str) -> Sitting | None:
     return Sitting(token=token, **found)
 
 
+async def label_of(database: TenantDatabase, member: Sitting) -> str:
+    """What its key was made for."""
+    found = await database.fetch_one("SELECT label FROM system.desk_sessions WHERE digest = %s", [_digest(member.token)])
+    return str(found["label"]) if found else ""
+
+
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()

@@ -236,7 +236,8 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
                        SELECT CASE WHEN t.status <> ALL(%(sources)s) THEN 'ILLEGAL_TRANSITION'
                                    WHEN {digest}(t) <> r.content_digest THEN 'CONTENT_CHANGED'
                                    WHEN %(approve)s AND t.made_by IS NOT NULL AND
-                                        (system.has_made(t.id, %(by)s) OR system.has_made(t.id, %(behalf)s))
+                                        (system.has_made(t.id, %(by)s)
+                                         OR %(behalf)s::text IS NOT NULL AND system.has_made(t.id, %(behalf)s))
                                    THEN 'MAKER_IS_NOT_CHECKER'
                                    WHEN %(approve)s AND {names_unknown_account} THEN 'ACCOUNT_UNKNOWN'
                                    WHEN t.id = ANY(%(still_invalid)s) THEN 'STILL_INVALID' END AS code,

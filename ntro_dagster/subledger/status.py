@@ -4,7 +4,7 @@
            │               ├──────> EXCLUDED
            └───────────────┴──────────┴───────> REJECTED
 
-Until a row is posted its approval can be taken back, which the spec's table does not have: see docs/decisions/021-approvals.md.
+Until a row is posted its approval can be taken back, which the spec's table does not have: see docs/decisions/022-approvals.md.
 
 The database enforces the edges of each type's enum for its table (migrations/007_lifecycle.sql, 011_status_enums.sql).
 """

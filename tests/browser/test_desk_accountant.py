@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import FLAGS, program
+from chromium import program
 from installed import APPROVER, HEADER, PREPARER, Client, Site, add_tenant, eventually, installed
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from ntro_dagster.desk.members import add_member, make_key
 from ntro_dagster.desk.roles import MemberRole
@@ -270,9 +270,48 @@ def walk(rows: int, pictures: Path) -> None:
         amir.page.screenshot(path=pictures / "desk_accountant_approved.png")
         eventually(lambda: there.client.closed(PERIOD), "the month is closed")
         judge(there, changed)
-        amir.page.goto(f"{there.address}/entities/{ENTITY}/periods/{PERIOD}")
-        amir.page.screenshot(path=pictures / "desk_accountant_month.png", full_page=True)
-        browser.close()
+        look_around(amir.page, there, pictures)
+
+
+def look_around(page: Page, world: World, pictures: Path) -> None:
+    """Every page for reading, as wide as desks are, by day and by night; from a figure of the books to the line it came from."""
+    troubles: list[str] = []
+    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    month = f"/entities/{ENTITY}/periods/{PERIOD}"
+    run = world.client.value("SELECT run_id FROM system.runs ORDER BY began_at LIMIT 1")
+    pages = {
+        "inbox": ("/", "Inbox"),
+        "board": ("/board", "Month-end"),
+        "month": (month, "Spv Holdings Limited"),
+        "sign_off": (f"{month}/sign-off", "Sign-off"),
+        "runs": ("/runs", "Runs"),
+        "run": (f"/runs/{run}", str(run)),
+        "history": ("/history", "History"),
+    }
+    for width, colours in ((1280, "light"), (1920, "dark")):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+        for name, (path, heading) in pages.items():
+            page.goto(world.address + path)
+            page.wait_for_load_state("networkidle")
+            assert heading in page.inner_text("h1")
+            page.screenshot(path=pictures / f"desk_{name}_{width}_{colours}.png", full_page=True)
+    page.emulate_media(media="print", color_scheme="light")
+    page.goto(world.address + f"{month}/sign-off")
+    page.screenshot(path=pictures / "desk_sign_off_print.png", full_page=True)
+    page.emulate_media(media="screen")
+
+    page.goto(world.address + month)
+    page.click("#trial-balance + table tbody tr:last-child a")
+    page.click("table tbody tr:first-child td:last-child a")
+    page.wait_for_selector("#detail tr.here")
+    line = page.inner_text("#detail tr.here .line-number")
+    row = page.url.rpartition("row=")[2]
+    (known,) = world.rows("id = %s", row)
+    assert known["source_ref"].endswith(f"#L{line}")
+    page.screenshot(path=pictures / "desk_figure_to_line.png")
+    assert troubles == []
 
 
 def judge(world: World, changed: list[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ class CallReceiptRow(Row):
     """`to_call`: how much of `amount` the call takes; the rest is owed back to the payer."""
 
     required: ClassVar[tuple[str, ...]] = ("booked_on", "amount", "currency", "payer", "call_id", "to_call")
+    amount_at: ClassVar[str] = "amount"
     editable: ClassVar[tuple[str, ...]] = ("payer", "call_id", "to_call")
 
     booked_on: date | None = None

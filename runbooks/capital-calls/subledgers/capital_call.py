@@ -64,6 +64,7 @@ class CapitalCallRow(Row):
         "investor", "reference", "call_number", "commitment", "percent", "called", "currency", "due_date",
         "grace_days", "default_rate", "default_rate_source", "day_count",
     )  # fmt: skip
+    amount_at: ClassVar[str] = "called"
     editable: ClassVar[tuple[str, ...]] = ("reference", "due_date", "notice_date", "grace_days")
 
     status: CallStatus = CallStatus.PENDING

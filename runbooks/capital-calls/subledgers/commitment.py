@@ -34,6 +34,7 @@ class CommitmentRow(Row):
     required: ClassVar[tuple[str, ...]] = (
         "investor", "amount", "currency", "default_rate", "default_rate_source", "grace_days"
     )  # fmt: skip
+    amount_at: ClassVar[str] = "amount"
     editable: ClassVar[tuple[str, ...]] = (*required, "share")
 
     status: CommitmentStatus = CommitmentStatus.PENDING

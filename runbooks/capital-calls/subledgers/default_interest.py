@@ -28,6 +28,7 @@ class DefaultInterestRow(Row):
     """
 
     required: ClassVar[tuple[str, ...]] = ("call_id", "investor", "currency", "interest", "rate_source", "day_count")
+    amount_at: ClassVar[str] = "interest"
     editable: ClassVar[tuple[str, ...]] = ()
 
     call_id: UUID | None = None

@@ -33,6 +33,7 @@ class LandlordStatementRow(Row):
         "net",
         "currency",
     )
+    amount_at: ClassVar[str] = "gross"
 
     transfer_ref: str | None = None
     paid_on: date | None = None

@@ -40,6 +40,7 @@ class RentalStatementRow(Row):
 
     status: ReviewedStatus = ReviewedStatus.PENDING
     required: ClassVar[tuple[str, ...]] = ("property_ref", "unit", "monthly_rent", "currency")
+    amount_at: ClassVar[str] = "rent_received"
 
     property_ref: str | None = None
     unit: str | None = None

@@ -19,6 +19,7 @@ class RepairRow(Row):
 
     status: ReviewedStatus = ReviewedStatus.PENDING
     required: ClassVar[tuple[str, ...]] = ("property_ref", "vendor", "paid_on", "amount", "currency")
+    amount_at: ClassVar[str] = "amount"
 
     property_ref: str | None = None
     vendor: str | None = None

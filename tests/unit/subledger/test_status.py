@@ -16,7 +16,7 @@ ALLOWED = {
     "REJECTED": set(),
     "EXCLUDED": set(),
 }
-"""Spec 8.4, word for word, and the way back from an approval (docs/decisions/021-approvals.md)."""
+"""Spec 8.4, word for word, and the way back from an approval (docs/decisions/022-approvals.md)."""
 
 
 @pytest.mark.parametrize(("source", "target"), product(SubledgerStatus, repeat=2), ids=str)
