@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import FLAGS, program
+from chromium import program
 from installed import APPROVER, HEADER, PREPARER, Client, Site, add_tenant, eventually, installed
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from ntro_dagster.desk.members import add_member, make_key
 from ntro_dagster.desk.roles import MemberRole
@@ -271,7 +271,6 @@ def walk(rows: int, pictures: Path) -> None:
         eventually(lambda: there.client.closed(PERIOD), "the month is closed")
         judge(there, changed)
         look_around(amir.page, there, pictures)
-        browser.close()
 
 
 def look_around(page: Page, world: World, pictures: Path) -> None:

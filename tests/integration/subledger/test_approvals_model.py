@@ -29,10 +29,12 @@ from ntro_dagster.subledger.review import apply_signals
 T = TypeVar("T")
 
 APPROVERS, PREPARERS, AGENT = ("user:ann", "user:bob"), ("user:pat", "user:quinn"), "agent:reader"
-PEOPLE = (*APPROVERS, *PREPARERS, AGENT)
+MAY_SIGN = (*APPROVERS, *PREPARERS)
+PEOPLE = (*MAY_SIGN, AGENT)
 LIMIT = Decimal(100)
 
 rows = st.integers(0, 2)
+"""From the newest row."""
 kinds = st.sampled_from(("approve", "approve", "approve", "approve", "edit", "edit", "undo", "reject"))
 
 
@@ -92,7 +94,7 @@ class Deciding(RuleBasedStateMachine):
                     filed_by=by,
                     reason="because",
                     values=values,
-                    rows=self.at_desk.seen([self.rows[row]]),
+                    rows=self.at_desk.seen([self.rows[-1 - row]]),
                 )
             )
         except (ContentMovedError, RefusedByDatabaseError):
@@ -103,21 +105,24 @@ class Deciding(RuleBasedStateMachine):
     def file_beside_the_desks_checks(self, by: str, row: int) -> None:
         """As the desk's role with raw SQL: also over rows of which something waits."""
         try:
-            signal = self.tenant.file("approve", [self.rows[row]], by=by)
+            signal = self.tenant.file("approve", [self.rows[-1 - row]], by=by)
         except psycopg.Error:
             return
         self.filed[signal] = (by, self.delegated.get(by, by))
 
     @rule(
-        first=st.sampled_from(PEOPLE), second=st.sampled_from(PEOPLE), row=rows, between=st.sampled_from(("", "", "edit", "undo"))
-    )
-    def sign_one_after_the_other(self, first: str, second: str, row: int, between: str) -> None:
-        self.file_beside_the_desks_checks(first, row)
+        first=st.sampled_from(MAY_SIGN), second=st.sampled_from(MAY_SIGN), between=st.sampled_from(("", "", "edit", "undo")),
+        amount=st.sampled_from((60, 150)),
+    )  # fmt: skip
+    def sign_one_after_the_other(self, first: str, second: str, between: str, amount: int) -> None:
+        """Over a new row, so that a walk does not end where all rows are final."""
+        self.rows.append(self.at_desk.row(vat_amount=None, amount_gross=amount, notes="a"))
+        self.file_beside_the_desks_checks(first, 0)
         self.apply("nothing")
         if between:
-            self.file(APPROVERS[1], between, row, None, "b")
+            self.file(APPROVERS[1], between, 0, None, "b")
             self.apply("nothing")
-        self.file_beside_the_desks_checks(second, row)
+        self.file_beside_the_desks_checks(second, 0)
         self.apply("another run")
 
     @rule(giver=st.sampled_from(APPROVERS), taker=st.sampled_from(PREPARERS))
@@ -144,7 +149,7 @@ class Deciding(RuleBasedStateMachine):
         with psycopg.connect(self.tenant.credentials.app) as app:
             app.execute(
                 "UPDATE ledgers.expenses SET notes = %s WHERE id = %s AND made_by IS NULL AND status = 'PENDING'",
-                [note, self.rows[row]],
+                [note, self.rows[-1 - row]],
             )
 
     @rule(beside=st.sampled_from(("nothing", "another run", "posting", "withdrawal")))
@@ -174,17 +179,17 @@ class Deciding(RuleBasedStateMachine):
         waiting = self.read(
             "SELECT s.id, s.filed_by FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id "
             "WHERE r.row_id = %s AND s.applied_at IS NULL AND s.withdrawn_at IS NULL ORDER BY s.seq DESC LIMIT 1",
-            self.rows[row],
+            self.rows[-1 - row],
         )
         try:
             with psycopg.connect(self.tenant.credentials.app) as app:
                 if step == "post":
-                    journal = self.tenant.journal(self.at_desk.entity, self.rows[row], connection=app)
-                    move(app, self.rows[row], "POSTED", "post", journal=journal)
+                    journal = self.tenant.journal(self.at_desk.entity, self.rows[-1 - row], connection=app)
+                    move(app, self.rows[-1 - row], "POSTED", "post", journal=journal)
                 for signal, by in waiting if step != "post" else []:
                     use_signal(app, signal)
                     if step == "approve":
-                        move(app, self.rows[row], "APPROVED", "approve", by=by)
+                        move(app, self.rows[-1 - row], "APPROVED", "approve", by=by)
                     outcome = "APPLIED" if step == "approve" else "SIGNED"
                     app.execute("UPDATE system.signal_rows SET outcome = %s WHERE signal_id = %s", [outcome, signal])
                     app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])

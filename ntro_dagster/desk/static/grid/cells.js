@@ -117,7 +117,7 @@ function drawCell(cell, column, state) {
 
 function drawState(cell, state) {
   const { row, status, note } = state;
-  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of].join("|");
+  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length].join("|");
   if (cell.dataset.said === said) return;
   cell.dataset.said = said;
   cell.className = "cell cell-state";
@@ -129,6 +129,7 @@ function stateOf({ row, status, note }) {
   const waiting = row?.waiting;
   if (note) parts.push(h("span", { class: `badge ${note.look}`, title: note.words }, note.short));
   else if (waiting) parts.push(h("span", { class: "badge badge-accent", title: `by ${waiting.filed_by}` }, `→ ${waiting.kind}`));
+  if (row?.signed_by.length) parts.push(h("span", { class: "badge badge-accent", title: `approved by ${row.signed_by.join(", ")}; its amount needs a second approver` }, "1 of 2"));
   if (row?.findings.length) parts.push(h("span", { class: "badge badge-bad", title: row.findings.map((found) => found.message).join("; ") }, `▲ ${row.findings.length}`));
   if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `×${row.duplicate_of + 1}`));
   return parts;
