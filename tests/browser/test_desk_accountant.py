@@ -254,8 +254,7 @@ def approve(amir: Person, world: World, changed: list[dict[str, Any]]) -> None:
 def walk(rows: int, pictures: Path) -> None:
     if program() is None:
         pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with world(rows) as there, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=FLAGS[1:-2])
+    with world(rows) as there, chromium() as browser:
         people = []
         for login in (PREPARER, APPROVER):
             page = browser.new_context(viewport={"width": 1500, "height": 1000}).new_page()
