@@ -110,8 +110,15 @@ def test_text_of_clients_is_never_markup(desk: DeskAtWork, ann: Browser, bob: Br
     assert bob.post(f"{ROWS}/{row}/comments", {"text": NASTY}).status_code == 201
     assert bob.decide("reject", [row], reason=NASTY).status_code == 201
     desk.apply(entity)
-    slug = desk.slug(entity)
-    pages = ("/", "/subledgers/expenses", "/board", "/runs", "/history", f"/entities/{slug}/periods/2025-01",
+    slug, run = desk.slug(entity), uuid4()
+    with psycopg.connect(desk.tenant.credentials.app) as app:
+        app.execute(
+            "INSERT INTO system.errors (id, run_id, step, partition, code, story, advice, traceback) "
+            "VALUES (%s, %s, %s, %s, 'STAGING_SLOW', %s, %s, %s)",
+            [uuid4(), run, *[NASTY] * 5],
+        )
+    pages = ("/", "/subledgers/expenses", "/board", "/runs", f"/runs/{run}", "/history",
+             f"/entities/{slug}/periods/2025-01/tie-out", f"/entities/{slug}/periods/2025-01",
              f"/entities/{slug}/periods/2025-01/sign-off", f"/entities/{slug}/periods/2025-01/accounts/%3Cscript%3Ealert(1)",
              "/nothing<script>alert(1)</script>")  # fmt: skip
     told = 0
