@@ -38,7 +38,14 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         if self._late is None:
-            self._late = self.loop.call_later(ARRIVES_S, self.transport.close)
+            self._late = self.loop.call_later(ARRIVES_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._late = None
+        if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
+            self._begin()  # the next request has begun early: it waits for the answer to this one
+        else:
+            self.transport.close()
 
     def _arrived(self) -> None:
         if self._late is not None:

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Request
 from openpyxl import load_workbook
 from psycopg import sql
 from pydantic import Field
+from starlette.datastructures import UploadFile
 
 from ntro_dagster.desk import shapes
 from ntro_dagster.desk.api import ERRORS, NO_NUL, LedgerName
@@ -111,7 +112,21 @@ class Imported(shapes.Shape):
 @router.post(
     "/subledgers/{ledger}/import",
     response_model=Imported,
-    openapi_extra={"requestBody": {"required": True, "content": {XLSX: {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                XLSX: {"schema": {"type": "string", "format": "binary"}},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {"file": {"type": "string", "format": "binary"}},
+                    }
+                },
+            },
+        }
+    },
 )
 async def take_back(
     ledger: LedgerName,
@@ -125,7 +140,7 @@ async def take_back(
     """Edits from a sheet that was exported here: all of those that stand are filed, or none (409). No formula is worked out."""
     desk = desk_of(request)
     kind = await desk.ledger(database, ledger)
-    content = await request.body()
+    content = await _sent(request)
     if desk.exports.locked():
         raise ExportsBusyError
     async with desk.exports:
@@ -140,6 +155,16 @@ async def take_back(
         "refused": sorted(found.refused, key=lambda refused: refused["line"]),
         **filed,
     }
+
+
+async def _sent(request: Request) -> bytes:
+    """The body, or the file of a form's field `file`. Raises: `SheetUnreadableError`."""
+    if not request.headers.get("content-type", "").startswith("multipart/"):
+        return await request.body()
+    sent = (await request.form()).get("file")
+    if not isinstance(sent, UploadFile):
+        raise SheetUnreadableError(why="the form has no file")
+    return await sent.read()
 
 
 Line = tuple[int, dict[str, Any]]

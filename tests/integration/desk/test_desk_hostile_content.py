@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import secrets
 import socket
+import threading
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from desk_at_work import Browser, DeskAtWork
+
+from ntro_dagster.desk.patience import ImpatientProtocol
 
 ROWS = "/v1/subledgers/expenses/rows"
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -106,8 +110,15 @@ def test_text_of_clients_is_never_markup(desk: DeskAtWork, ann: Browser, bob: Br
     assert bob.post(f"{ROWS}/{row}/comments", {"text": NASTY}).status_code == 201
     assert bob.decide("reject", [row], reason=NASTY).status_code == 201
     desk.apply(entity)
-    slug = desk.slug(entity)
-    pages = ("/", "/subledgers/expenses", "/board", "/runs", "/history", f"/entities/{slug}/periods/2025-01",
+    slug, run = desk.slug(entity), uuid4()
+    with psycopg.connect(desk.tenant.credentials.app) as app:
+        app.execute(
+            "INSERT INTO system.errors (id, run_id, step, partition, code, story, advice, traceback) "
+            "VALUES (%s, %s, %s, %s, 'STAGING_SLOW', %s, %s, %s)",
+            [uuid4(), run, *[NASTY] * 5],
+        )
+    pages = ("/", "/subledgers/expenses", "/board", "/runs", f"/runs/{run}", "/history",
+             f"/entities/{slug}/periods/2025-01/tie-out", f"/entities/{slug}/periods/2025-01",
              f"/entities/{slug}/periods/2025-01/sign-off", f"/entities/{slug}/periods/2025-01/accounts/%3Cscript%3Ealert(1)",
              "/nothing<script>alert(1)</script>")  # fmt: skip
     told = 0
@@ -188,6 +199,28 @@ def test_who_dribbles_is_shown_out(desk: DeskAtWork, monkeypatch: pytest.MonkeyP
             while line.recv(65_536):
                 pass  # until the desk hangs up: a timeout fails the test
     assert desk.browser().get("/health").status_code == 200
+
+
+def test_who_waits_for_an_answer_is_not_shown_out(desk: DeskAtWork, ann: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that sends the next request's beginning meanwhile."""
+    arrived = threading.Event()
+
+    async def slow(*_: object) -> dict[str, dict[str, object]]:
+        await asyncio.to_thread(arrived.wait, 20)
+        return {group: {"count": 0, "oldest": None} for group in ("ready", "mine", "waiting")}
+
+    closed: list[object] = []
+    monkeypatch.setattr("ntro_dagster.desk.api.count_groups", slow)
+    monkeypatch.setattr("ntro_dagster.desk.patience.ARRIVES_S", 0.05)
+    given_up = ImpatientProtocol._give_up
+    monkeypatch.setattr(ImpatientProtocol, "_give_up", lambda self: (given_up(self), closed.append(self), arrived.set()))
+    request = f"GET /v1/subledgers/expenses/groups HTTP/1.1\r\nHost: {desk.host}\r\nCookie: ntro_desk={ann.token}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(desk.host.partition(":")[2])), timeout=20) as line:
+        line.sendall(request.encode() + b"GET /hea")
+        assert line.recv(65_536).startswith(b"HTTP/1.1 200")
+        while line.recv(65_536):
+            pass  # the next request never arrives, and is not waited for
+    assert closed
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,9 @@ def test_what_was_edited_is_filed_and_nothing_else(desk: DeskAtWork, pat: Browse
     assert (dry["filed"], signals(desk, *rows)) == (0, [])
     unsaid = send(pat, sheet.content(), "?file=true")
     assert (unsaid.status_code, unsaid.json()["error"]) == (422, "REASON_MISSING")
+    form = pat.post(IMPORT, files={"file": ("expenses.xlsx", sheet.content())})
+    assert (form.status_code, len(form.json()["proposals"])) == (200, 3)
+    assert pat.post(IMPORT, files={"other": ("x", b"")}).json()["error"] == "SHEET_UNREADABLE"
     done = send(pat, sheet.content(), "?file=true&reason=from the sheet").json()
     assert (done["filed"], done["unchanged"], len(done["signals"])) == (3, 1, 2)
     assert signals(desk, *rows) == [

@@ -52,6 +52,8 @@ def test_it_changes_no_row_of_any_ledger(desk: DeskAtWork, sql: Connection) -> N
     [
         "UPDATE system.members SET role = 'approver'",
         "UPDATE system.members SET active = TRUE",
+        "UPDATE system.members SET password_hash = NULL",
+        "INSERT INTO system.failed_logins (login, at) VALUES ('user:ann', '2020-01-01')",
         "INSERT INTO system.members (login, name, role, created_by) VALUES ('user:mallory', 'M', 'approver', 'x')",
         "DELETE FROM system.members",
         "UPDATE system.desk_sessions SET login = 'user:ann'",
