@@ -208,7 +208,7 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
     except ValueError:
         raise SignalNotFoundError(signal="of such an id") from None
     rows = await database.fetch(
-        """SELECT s.id, s.kind, s.filed_by, s.filed_at, s.applied_at, count(*) AS rows,
+        """SELECT s.id, s.kind, s.filed_by, s.filed_at, s.applied_at, s.withdrawn_at, count(*) AS rows,
                   count(*) FILTER (WHERE r.outcome IN ('APPLIED', 'SIGNED')) AS applied,
                   count(*) FILTER (WHERE r.outcome = 'SIGNED') AS signed,
                   coalesce(jsonb_agg(jsonb_build_object('row_id', r.row_id, 'code', r.code))

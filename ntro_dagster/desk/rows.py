@@ -45,7 +45,7 @@ class SortUnknownError(UsageError):
 class Index:
     """Attributes:
     packed: 17 bytes a row: its id, and the number of its status in `statuses`.
-    change: number of the last change that it may have seen.
+    change: what `changed_since` is to be asked from.
     """
 
     packed: bytes
@@ -94,7 +94,7 @@ async def index(
         for number, status in enumerate(statuses)
     )
     async with database.transaction():
-        change = await _last_change(database)
+        change = await _all_before(database)
         found = await database.fetch_single(
             sql.SQL(
                 "SELECT count(*) AS rows, "
@@ -106,8 +106,9 @@ async def index(
     return Index(bytes(found["packed"]), found["rows"], statuses, change)
 
 
-async def _last_change(database: TenantDatabase) -> int:
-    found: int = (await database.fetch_single("SELECT coalesce(max(id), 0) AS change FROM system.changes"))["change"]
+async def _all_before(database: TenantDatabase) -> int:
+    """Number of a transaction: all before it have ended, so nothing of theirs is still to come."""
+    found: int = (await database.fetch_single("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS number"))["number"]
     return found
 
 
@@ -209,11 +210,12 @@ async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
 
 
 async def changed_since(database: TenantDatabase, kind: TypeDescription, change: int) -> dict[str, Any]:
-    """Rows that changed after that number, each once, with the status it has now."""
-    change_now = await _last_change(database)  # before the rows: what comes in between is told twice rather than never
+    """Rows that changed since an index or an answer of this gave the number, each once, with the status it has now."""
+    change_now = await _all_before(database)  # before the rows: what comes in between is told twice rather than never
     rows = await database.fetch(
         sql.SQL(
-            """WITH later AS (SELECT id FROM system.changes WHERE id > %(change)s AND subledger = %(ledger)s),
+            """WITH later AS (
+                        SELECT id FROM system.changes WHERE txid >= %(change)s::text::xid8 AND subledger = %(ledger)s),
                     touched AS (
                        SELECT DISTINCT row_id FROM system.history WHERE change_id IN (SELECT id FROM later) LIMIT %(most)s)
                SELECT t.id, t.status FROM {} t JOIN touched ON touched.row_id = t.id"""

@@ -230,6 +230,7 @@ class SignalBecame(Shape):
     filed_by: str
     filed_at: str
     applied_at: str | None
+    withdrawn_at: str | None
     rows: int
     applied: int
     refused: list[RefusedRow]

@@ -4,17 +4,20 @@ import { ask } from "../api.js";
 
 const BUSY_MS = 1000;
 const IDLE_MS = 5000;
+const AWAY_MS = 20 * 60 * 1000;
 const AT_ONCE = 100;
 
 export class Live {
   #waiting = new Map();
   #timer = 0;
   #asking = false;
+  #touched = Date.now();
 
   constructor(grid) {
     this.grid = grid;
     this.reachable = true;
     document.addEventListener("visibilitychange", () => !document.hidden && this.#soon(0));
+    for (const sign of ["keydown", "pointerdown"]) document.addEventListener(sign, () => this.#here(), { passive: true });
   }
 
   get waiting() {
@@ -35,6 +38,13 @@ export class Live {
     for (const { id } of signals) this.#waiting.delete(id);
   }
 
+  // A page that nobody looks at does not ask: else it would keep its log-in alive for ever.
+  #here() {
+    const away = Date.now() - this.#touched > AWAY_MS;
+    this.#touched = Date.now();
+    if (away) this.#soon(0);
+  }
+
   #soon(ms) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), ms);
@@ -42,7 +52,7 @@ export class Live {
 
   async #look() {
     if (this.#asking) return;
-    if (document.hidden && !this.#waiting.size) return;
+    if ((document.hidden || Date.now() - this.#touched > AWAY_MS) && !this.#waiting.size) return;
     this.#asking = true;
     try {
       await this.#signals();
@@ -68,7 +78,7 @@ export class Live {
     const ids = [...this.#waiting.keys()].slice(0, AT_ONCE);
     if (!ids.length) return;
     for (const signal of await ask("GET", `/v1/signals?ids=${ids.join(",")}`)) {
-      if (!signal.applied_at || !this.#waiting.has(signal.id)) continue;
+      if (!(signal.applied_at || signal.withdrawn_at) || !this.#waiting.has(signal.id)) continue;
       const decision = this.#waiting.get(signal.id);
       this.#waiting.delete(signal.id);
       this.grid.decisions.settled(signal, decision);
