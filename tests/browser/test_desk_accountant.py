@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from chromium import program
 from installed import APPROVER, HEADER, PREPARER, Client, Site, add_tenant, eventually, installed
+from keyboard import chromium
 from playwright.sync_api import Page
 
 from ntro_dagster.desk.members import add_member, make_key
