@@ -27,7 +27,7 @@ from ntro_dagster.desk.sittings import LoginRefusedError, LoginsExhaustedError
 from ntro_dagster.desk.task_actions import NotAtADeskError, TaskHasNoRowsError
 from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
-from ntro_dagster.subledger.filing import ContentMovedError
+from ntro_dagster.subledger.filing import ContentMovedError, Summary
 
 STATIC = Path(__file__).parent / "static"
 STATUSES: dict[type[NtroError], int] = {
@@ -111,6 +111,8 @@ async def _explained(request: Request, error: Any) -> Response:
     content: dict[str, Any] = {"statusCode": status, "message": error.explain(), "error": error.code}
     if advice := error.advice():
         content["advice"] = advice
+    if isinstance(now := error.values.get("now"), Summary):
+        content["now"] = review_api.summed_up(now)
     if isinstance(rows, list):
         content["rows"] = [{"id": str(row.id), "code": row.code, "by": row.by} for row in rows]
     if isinstance(fields, dict):

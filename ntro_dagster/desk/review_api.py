@@ -17,7 +17,7 @@ from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.filing import Seen, file_matching, file_seen, summarise, withdraw
+from ntro_dagster.subledger.filing import Seen, Summary, file_matching, file_seen, summarise, withdraw
 from ntro_dagster.subledger.lifecycle import ACCEPT, EDIT
 from ntro_dagster.subledger.review import Filed
 from ntro_dagster.subledger.selection import Filter
@@ -101,6 +101,10 @@ async def summary(ledger: LedgerName, asked: Asked, request: Request, database: 
     kind = await desk_of(request).ledger(database, ledger)
     where = await _narrowed(database, kind, asked.filter, asked.ids, member)
     found = await summarise(database, kind, asked.kind, where, by=member.login)
+    return summed_up(found)
+
+
+def summed_up(found: Summary) -> dict[str, Any]:
     return {
         "count": found.count,
         "totals": {currency: plain(total) for currency, total in found.totals.items()},

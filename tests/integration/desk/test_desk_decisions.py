@@ -73,8 +73,10 @@ def test_a_filter_is_filed_as_it_was_summed_up(desk: DeskAtWork, ann: Browser, e
     late = desk.tenant.new_row(entity)
     refused = ann.post(SIGNALS, {**ask, "seen": summary["seen"]})
     assert (refused.status_code, refused.json()["error"]) == (409, "CONTENT_MOVED")
+    assert (refused.json()["now"]["count"], refused.json()["now"]["totals"]["GBP"]) == (4, "131.00")
     assert signals_of(desk, late) == 0
     again = ann.post("/v1/subledgers/expenses/summary", ask).json()
+    assert again == refused.json()["now"]
     assert ann.post(SIGNALS, {**ask, "seen": again["seen"]}).json()["filed"] == 4
     ready = {"kind": "approve", "filter": {"entity": desk.slug(entity), "group": "ready"}}
     assert ann.post("/v1/subledgers/expenses/summary", ready).json()["count"] == 0
