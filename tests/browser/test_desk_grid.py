@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import openpyxl
 import pytest
 from chromium import program
 from desk_site import HOSTILE, PERIOD, PIER, QUAY, Desk, desk_at_work
@@ -391,3 +392,34 @@ def test_every_text_can_be_read(desk: Desk, browser: Browser, pictures: Path, sc
         assert grid.page.evaluate(LEAST_CONTRAST) == [], name
     assert grid.complaints == []
     context.close()
+
+
+# -- sheets
+
+
+def test_an_edited_sheet_comes_back_as_edits(desk: Desk, grid: Grid, tmp_path: Path) -> None:
+    """What it would change is shown before anything is filed."""
+    grid.open(at(desk, PENDING))
+    row = grid.row_id
+    exported = grid.page.evaluate(
+        "async () => [...new Uint8Array(await (await fetch(document.getElementById('export-xlsx').href)).arrayBuffer())]"
+    )
+    path = tmp_path / "rows.xlsx"
+    path.write_bytes(bytes(exported))
+    book = openpyxl.load_workbook(path)
+    sheet = book.active
+    assert sheet is not None
+    names = [cell.value for cell in sheet[1]]
+    line = next(line for line in range(2, sheet.max_row + 1) if sheet.cell(line, names.index("id") + 1).value == row)
+    sheet.cell(line, names.index("notes") + 1).value = "Written in the sheet"
+    book.save(path)
+    grid.page.set_input_files("#import", path)
+    expect(grid.dialog).to_contain_text("1 edited")
+    expect(grid.dialog).to_contain_text("Written in the sheet")
+    assert desk.row(row)["notes"] != "Written in the sheet"
+    grid.press("Control+a")
+    grid.type("from the sheet")
+    grid.press("Enter")
+    expect(grid.dialog).to_have_count(0)
+    eventually(lambda: desk.row(row)["notes"] == "Written in the sheet", "the edit is applied")
+    assert desk.row(row)["made_by"] == APPROVER

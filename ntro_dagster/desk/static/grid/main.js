@@ -2,13 +2,12 @@
 
 import { $, takesText } from "../dom.js";
 import { dialogOpen } from "../dialog.js";
-import { send } from "../api.js";
-import { plural } from "../words.js";
 import { warnBeforeLeaving } from "./edit.js";
 import { Grid } from "./grid.js";
 import { Keys } from "./keys.js";
 import { showLegend } from "./legend.js";
 import { choose } from "./palette.js";
+import { takeSheet } from "./sheet.js";
 import { showViews } from "./views.js";
 
 const grid = new Grid(decodeURIComponent(location.pathname.split("/")[2]));
@@ -94,16 +93,7 @@ $("help").addEventListener("click", () => showLegend(grid.keys, () => grid.keysC
 $("views").addEventListener("click", () => showViews(grid));
 $("import").addEventListener("change", async (event) => {
   const [file] = event.target.files;
-  if (!file) return;
-  const body = new FormData();
-  body.append("file", file);
-  try {
-    const { proposals } = await (await send("POST", `/v1/subledgers/${grid.ledger}/import`, body)).json();
-    grid.say(`${plural(Array.isArray(proposals) ? proposals.length : Number(proposals), "edit")} filed from ${file.name}.`);
-    await grid.reload();
-  } catch (error) {
-    grid.fail(error, "The file was not taken");
-  }
+  if (file) await takeSheet(grid, file);
   event.target.value = "";
 });
 warnBeforeLeaving(grid.edits);
