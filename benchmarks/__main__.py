@@ -13,13 +13,13 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import memory, relay, staging, transitions
+from benchmarks import desk, memory, relay, staging, transitions
 from benchmarks.measure import Comparison
 from benchmarks.tenant import Tenant, tenant
 
 RESULTS = Path(__file__).with_name("results.json")
 COMPARISONS = {"staging": staging.compare, "transitions": transitions.compare, "relay": relay.compare}
-NAMES = (*COMPARISONS, "memory")
+NAMES = (*COMPARISONS, "memory", "desk")
 
 
 def main() -> None:
@@ -39,6 +39,14 @@ def _run(fresh: Tenant, name: str, rows: int) -> list[dict[str, Any]]:
     if name == "memory":
         found = memory.measure(fresh)
         _print(["rows", "peak MB"], [[f"{one['rows']:,}", str(one["megabytes"])] for one in found])
+        return found
+    if name == "desk":
+        found = desk.measure(fresh, rows)
+        cells = [
+            [one["name"], f"{one['rows']:,}", *(str(one[key] or "") for key in ("times", "median_s", "p95_s", "aim_p95_s"))]
+            for one in found
+        ]
+        _print(["what", "rows", "times", "median s", "p95 s", "aim"], cells)
         return found
     compared = COMPARISONS[name](fresh, rows)
     _print(
