@@ -29,7 +29,7 @@ async def runs(database: TenantDatabase) -> list[dict[str, Any]]:
     return await database.fetch(
         """SELECT r.run_id, e.slug AS entity, r.period, r.runbook, r.version, r.began_at,
                   (SELECT count(*) FROM system.changes c JOIN system.history h ON h.change_id = c.id
-                    WHERE c.run_id = r.run_id AND h.action <> 'REFUSED') AS changes,
+                    WHERE c.run_id = r.run_id AND h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED')) AS changes,
                   (SELECT array_agg(DISTINCT x.code) FROM system.errors x WHERE x.run_id = r.run_id) AS errors
              FROM (SELECT * FROM system.runs ORDER BY began_at DESC LIMIT %s) r JOIN system.entities e ON e.id = r.entity_id
             ORDER BY r.began_at DESC""",
@@ -99,9 +99,11 @@ async def decisions(database: TenantDatabase, login: str) -> list[dict[str, Any]
     """What a member decided last, and what became of it."""
     return await database.fetch(
         """SELECT s.id, s.kind, s.subledger, e.slug AS entity, s.period, s.filed_at, s.applied_at, s.reason,
-                  count(*) AS rows, count(*) FILTER (WHERE r.outcome IN ('APPLIED', 'SIGNED')) AS applied,
-                  count(*) FILTER (WHERE r.outcome NOT IN ('APPLIED', 'SIGNED')) AS refused, array_agg(DISTINCT r.code)
-                  FILTER (WHERE r.code IS NOT NULL) AS codes
+                  count(*) AS rows, count(*) FILTER (WHERE r.outcome = 'APPLIED') AS applied,
+                  count(*) FILTER (WHERE r.outcome = 'SIGNED') AS signed,
+                  count(*) FILTER (WHERE r.outcome = 'SUPERSEDED') AS withdrawn,
+                  count(*) FILTER (WHERE r.outcome = 'REFUSED') AS refused,
+                  array_agg(DISTINCT r.code) FILTER (WHERE r.outcome = 'REFUSED') AS codes
              FROM (SELECT * FROM system.signals WHERE filed_by = %s ORDER BY seq DESC LIMIT %s) s
              JOIN system.signal_rows r ON r.signal_id = s.id JOIN system.entities e ON e.id = s.entity_id
             GROUP BY s.id, s.seq, s.kind, s.subledger, e.slug, s.period, s.filed_at, s.applied_at, s.reason

@@ -18,7 +18,7 @@ GROUPS = (READY, MINE, WAITING)
 
 _FILED = sql.SQL(
     "EXISTS (SELECT FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id "
-    "WHERE r.row_id = t.id AND r.outcome IS NULL AND s.applied_at IS NULL AND s.subledger = {})"
+    "WHERE r.row_id = t.id AND r.outcome IS NULL AND s.subledger = {})"
 )
 
 
@@ -31,27 +31,28 @@ class GroupUnknownError(UsageError):
     mend = "name one of the three, or none"
 
 
+# Rows that this member made, or has signed already: others have to approve them.
+_NOT_FOR_ME = sql.SQL(
+    "((t.made_by IS NOT NULL AND system.has_made(t.id, %s)) "
+    "OR EXISTS (SELECT FROM system.signatures g WHERE g.row_id = t.id AND g.filed_by = %s))"
+)
+
+
 def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple[sql.Composable, list[Any]]:
     """Condition on row `t`. Raises: `GroupUnknownError`."""
     filed = _FILED.format(sql.Literal(kind.table))
-    to_approve = kind.lifecycle.sources(APPROVE)
+    to_approve, me = kind.lifecycle.sources(APPROVE), [member.login, member.login]
     if group == READY:
         if not member.may_approve:
             return sql.SQL("FALSE"), []
-        return sql.SQL("(t.status = ANY(%s) AND t.made_by IS DISTINCT FROM %s AND NOT {})").format(filed), [
-            to_approve,
-            member.login,
-        ]
+        return sql.SQL("(t.status = ANY(%s) AND NOT {} AND NOT {})").format(_NOT_FOR_ME, filed), [to_approve, *me]
     if group == MINE:
         return sql.SQL("(t.status = %s AND NOT {})").format(filed), [kind.lifecycle.in_doubt]
     if group == WAITING:
         others = [status for status in kind.lifecycle.open if status != kind.lifecycle.in_doubt]
         if not member.may_approve:
             return sql.SQL("(t.status = ANY(%s) OR {})").format(filed), [others]
-        return (
-            sql.SQL("({} OR (t.status = ANY(%s) AND t.made_by IS NOT DISTINCT FROM %s))").format(filed),
-            [to_approve, member.login],
-        )
+        return sql.SQL("({} OR (t.status = ANY(%s) AND {}))").format(filed, _NOT_FOR_ME), [to_approve, *me]
     raise GroupUnknownError(group=group)
 
 

@@ -89,18 +89,20 @@ async def _open_rows(database: TenantDatabase, kind: TypeDescription, periods: l
 async def standing(
     database: TenantDatabase, ledgers: Mapping[str, TypeDescription], entity_id: Any, period: str
 ) -> list[dict[str, Any]]:
-    """Rows of the month by subledger, status and currency, with totals where the type has an amount."""
+    """Rows of the month by subledger, status and currency, with the totals that approvals go by."""
     found = []
     for kind in ledgers.values():
-        amount = next((name for name in kind.content if kind.columns[name] == "money"), None)
-        currency = sql.SQL("t.currency") if "currency" in kind.columns else sql.SQL("NULL::text")
-        total = sql.SQL("sum(t.{})").format(sql.Identifier(amount)) if amount else sql.SQL("NULL::numeric")
         rows = await database.fetch(
             sql.SQL(
-                """SELECT t.status, {currency} AS currency, count(*) AS rows, {total} AS total,
+                """SELECT t.status, coalesce({currency}(t), e.currency) AS currency, count(*) AS rows, sum({amount}(t)) AS total,
                           array_agg(DISTINCT t.approved_by) FILTER (WHERE t.approved_by IS NOT NULL) AS approvers
-                     FROM {table} t WHERE t.entity_id = %s AND t.period = %s GROUP BY 1, 2 ORDER BY 1, 2"""
-            ).format(currency=currency, total=total, table=sql.Identifier("ledgers", kind.table)),
+                     FROM {table} t JOIN system.entities e ON e.id = t.entity_id
+                    WHERE t.entity_id = %s AND t.period = %s GROUP BY 1, 2 ORDER BY 1, 2"""
+            ).format(
+                table=sql.Identifier("ledgers", kind.table),
+                amount=sql.Identifier("ledgers", f"{kind.table}_amount"),
+                currency=sql.Identifier("ledgers", f"{kind.table}_currency"),
+            ),
             [entity_id, period],
         )
         if rows:
@@ -130,7 +132,7 @@ async def closes(database: TenantDatabase, entity_id: Any, period: str) -> list[
 
 
 async def account_lines(database: TenantDatabase, entity_id: Any, period: str, account: str) -> list[dict[str, Any]]:
-    """What moved an account in the month, each with the row it was posted for and where that row is."""
+    """What moved an account in the month, each with the row it was posted for; one line more than a page shows."""
     return await database.fetch(
         """SELECT j.posting_date, j.description, j.currency, l.description AS line, l.party, l.debit, l.credit,
                   coalesce(l.row_id, j.row_id) AS row_id, c.subledger, j.external_id
@@ -140,5 +142,5 @@ async def account_lines(database: TenantDatabase, entity_id: Any, period: str, a
                    WHERE h.row_id = coalesce(l.row_id, j.row_id) LIMIT 1) c ON TRUE
             WHERE j.entity_id = %s AND j.period = %s AND l.account_code = %s
             ORDER BY j.posting_date, j.external_id, l.line_no LIMIT %s""",
-        [entity_id, period, account, MOST_LINES],
+        [entity_id, period, account, MOST_LINES + 1],
     )

@@ -228,7 +228,8 @@ async def account(
     entity = await month.entity(database, slug)
     named = await database.fetch_one("SELECT code, name, type FROM ledgers.accounts WHERE code = %s", [account])
     lines = await month.account_lines(database, entity["id"], period, account)
-    context = {"entity": entity, "period": period, "account": named or {"code": account, "name": "", "type": ""}, "lines": lines}
+    context: dict[str, Any] = {"entity": entity, "period": period, "account": named or {"code": account, "name": "", "type": ""}}
+    context |= {"lines": lines[: month.MOST_LINES], "more": len(lines) > month.MOST_LINES}
     return page(request, "account.html", member, "board", context)
 
 

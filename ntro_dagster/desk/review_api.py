@@ -216,7 +216,7 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
                   count(*) FILTER (WHERE r.outcome IN ('APPLIED', 'SIGNED')) AS applied,
                   count(*) FILTER (WHERE r.outcome = 'SIGNED') AS signed,
                   coalesce(jsonb_agg(jsonb_build_object('row_id', r.row_id, 'code', r.code))
-                           FILTER (WHERE r.outcome NOT IN ('APPLIED', 'SIGNED')), '[]') AS refused
+                           FILTER (WHERE r.outcome = 'REFUSED'), '[]') AS refused
              FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id
             WHERE s.id = ANY(%s) GROUP BY s.id ORDER BY s.seq""",
         [wanted],

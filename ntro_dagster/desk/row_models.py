@@ -24,6 +24,9 @@ LONGEST_ANSWER = 1 << 20
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", ACTIVE)
 
 
+_NO_ANSWER = (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
+
 class ValuesNotCheckedError(TransientError):
     code = "VALUES_NOT_CHECKED"
     summary = "the values could not be looked over"
@@ -72,9 +75,12 @@ class RowModels:
     async def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
             for _ in range(2):  # a process that died is given a successor once
-                with suppress(OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+                try:
                     return await asyncio.wait_for(self._ask(question), ANSWER_S)
-                await self._end()
+                except BaseException as error:
+                    await self._end()  # whatever it was: an answer that was not read is not for who asks next
+                    if not isinstance(error, _NO_ANSWER):
+                        raise
         raise ValuesNotCheckedError
 
     async def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:

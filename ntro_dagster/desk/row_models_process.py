@@ -25,6 +25,9 @@ from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import findings_of
 from ntro_dagster.tenant.seclusion import seclude
 
+LONGEST_MESSAGE = 2_000
+"""Characters: an author's message may quote what was typed."""
+
 WHOLE_ROW = ""
 """The key of what is wrong with a row and not with one of its columns."""
 
@@ -36,7 +39,9 @@ def judged(kind: SubledgerType, question: dict[str, Any]) -> dict[str, str]:
     except ValidationError as error:
         found: dict[str, str] = {}
         for finding in findings_of(error):
-            found.setdefault(str(finding.get("field") or WHOLE_ROW), str(finding.get("message") or finding.get("code")))
+            found.setdefault(
+                str(finding.get("field") or WHOLE_ROW), str(finding.get("message") or finding.get("code"))[:LONGEST_MESSAGE]
+            )
         return found
     return {}
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import sql
 
 from ntro_dagster.desk.documents import media_type
-from ntro_dagster.desk.rows import RowUnknownError, likeness, plain, window
+from ntro_dagster.desk.rows import RowUnknownError, counts_as_alike, likeness, plain, window
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
 
@@ -66,7 +66,7 @@ async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUI
             "at": plain(row["at"]),
             "actor": row["actor"],
             "actor_kind": row["actor_kind"],
-            "action": row["kind"] if row["kind"] and row["action"] != "REFUSED" else row["action"],
+            "action": row["kind"] if row["kind"] and row["action"] in {"EDIT", "TRANSITION"} else row["action"],
             "from": row["from_status"],
             "to": row["to_status"],
             "reason": row["reason"],
@@ -105,8 +105,8 @@ async def _duplicates(database: TenantDatabase, kind: TypeDescription, row_id: U
         sql.SQL(
             "SELECT o.id, o.period, o.status, o.source_ref, to_jsonb(o) ->> 'posted_journal_ref' AS posted_journal_ref "
             "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id "
-            "WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
+            "AND o.status = ANY(%s) WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
         ).format(table=sql.Identifier("ledgers", kind.table), same=same),
-        [row_id, MOST_ALIKE],
+        [counts_as_alike(kind), row_id, MOST_ALIKE],
     )
     return [{name: plain(value) for name, value in row.items()} for row in rows]

@@ -133,7 +133,7 @@ async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
                  LEFT JOIN LATERAL (
                       SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
                         FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
-                       WHERE r.row_id = t.id AND r.outcome IS NULL AND s.applied_at IS NULL AND s.subledger = %(ledger)s
+                       WHERE r.row_id = t.id AND r.outcome IS NULL AND s.subledger = %(ledger)s
                        ORDER BY s.seq LIMIT 1) w ON TRUE
                 ORDER BY array_position(%(ids)s, t.id)"""
         ).format(table=sql.Identifier("ledgers", kind.table), digest=sql.Identifier("ledgers", f"{kind.table}_digest")),
@@ -191,6 +191,11 @@ def likeness(kind: TypeDescription) -> tuple[str, ...]:
     return (of["text"][0], of["date"][0], of["money"][0]) if all(of.values()) else ()
 
 
+def counts_as_alike(kind: TypeDescription) -> list[str]:
+    """Statuses of rows that a row is held against: not those that were turned down or left out."""
+    return [*kind.lifecycle.let_through, kind.lifecycle.clean]
+
+
 async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many other rows of the entity, not turned down, say the same of who, when and how much."""
     columns = likeness(kind)
@@ -204,7 +209,7 @@ async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
             "JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY(%s) "
             "WHERE t.id = ANY(%s) GROUP BY t.id"
         ).format(table=table, same=same),
-        [[*kind.lifecycle.let_through, kind.lifecycle.clean], list(ids)],
+        [counts_as_alike(kind), list(ids)],
     )
     return {row["id"]: row["others"] for row in found}
 

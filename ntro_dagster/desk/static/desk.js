@@ -46,3 +46,10 @@ for (const open of document.querySelectorAll("details.menu")) {
     event.stopPropagation();
   });
 }
+
+// A part that did not come says so in its place.
+for (const trouble of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(trouble, (event) => {
+    event.detail.target.replaceChildren(h("p", { class: "notice notice-bad", role: "alert" }, "This part could not be loaded. Load the page again."));
+  });
+}
