@@ -114,7 +114,7 @@ class RowModels:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
+            await self._process.communicate()  # reads what it left: a pipe that is full keeps `wait` waiting
         self._process = None
 
     async def close(self) -> None:
