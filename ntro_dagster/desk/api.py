@@ -95,7 +95,7 @@ class Ids(BaseModel):
 
 
 class Comment(BaseModel):
-    text: str = Field(min_length=1, max_length=4_000, pattern=r"\S")
+    text: str = Field(min_length=1, max_length=4_000, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")
 
 
 class View(BaseModel):
@@ -202,7 +202,7 @@ async def comment(
         raise RowUnknownError(row=row_id)
     made = await database.fetch_single(
         "INSERT INTO system.row_comments (subledger, row_id, by, text) VALUES (%s, %s, %s, %s) RETURNING id, at, by, text",
-        [kind.table, row_id, member.login, said.text.replace("\x00", "")],
+        [kind.table, row_id, member.login, said.text],
     )
     return {name: plain(value) for name, value in made.items()}
 

@@ -8,9 +8,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ntro_dagster.desk.sittings import LoginsExhaustedError
+from ntro_dagster.errors import TransientError
 
 MOST_WAITING = 20
+
+
+class LoginsBusyError(TransientError):
+    code = "LOGINS_BUSY"
+    summary = "many log in at this moment"
+    mend = "try again in a minute"
 
 
 class Counter:
@@ -22,9 +28,9 @@ class Counter:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Raises: `LoginsExhaustedError` where too many wait already."""
+        """Raises: `LoginsBusyError` where too many wait already."""
         if self._waiting >= MOST_WAITING:
-            raise LoginsExhaustedError
+            raise LoginsBusyError
         self._waiting += 1
         try:
             async with self._turn:

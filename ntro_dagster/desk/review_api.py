@@ -38,9 +38,15 @@ class ValuesInvalidError(UsageError):
     mend = "correct the fields; nothing was filed"
 
 
-class SelectionAmbiguousError(UsageError):
+class SelectionMissingError(UsageError):
     code = "SELECTION_MISSING"
     summary = "a decision needs rows with their digests, or a filter with what was seen"
+    mend = "send `rows`, or `filter` and `seen` from the summary"
+
+
+class SelectionAmbiguousError(UsageError):
+    code = "SELECTION_AMBIGUOUS"
+    summary = "a decision is over rows or over a filter, not over both"
     mend = "send `rows`, or `filter` and `seen` from the summary"
 
 
@@ -133,6 +139,8 @@ async def _narrowed(
 @router.post("/subledgers/{ledger}/signals", status_code=201, response_model=shapes.Receipt)
 async def decide(ledger: LedgerName, decision: Decision, request: Request, database: Database, member: Decider) -> dict[str, Any]:
     """File a decision over rows that are as the member saw them. All of them, or none (409)."""
+    if decision.rows is not None and (decision.filter is not None or decision.seen is not None):
+        raise SelectionAmbiguousError
     desk = desk_of(request)
     kind = await desk.ledger(database, ledger)
     values = decision.values or None
@@ -160,7 +168,7 @@ async def decide(ledger: LedgerName, decision: Decision, request: Request, datab
             seen=bytes.fromhex(decision.seen),
         )
     else:
-        raise SelectionAmbiguousError
+        raise SelectionMissingError
     return await receipt(database, filed)
 
 

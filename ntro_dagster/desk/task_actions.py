@@ -56,6 +56,15 @@ class TaskHasNoRowsError(UsageError):
     mend = "GET /v1/tasks/{task}/ui shows what is open"
 
 
+class SeenElsewhereError(UsageError):
+    """Values: `named`, `known`."""
+
+    code = "SEEN_SUBLEDGER_UNKNOWN"
+    summary = "`seen` names what takes no such decision; nothing was filed"
+    detail = "`seen` names {named}; the decision is for {known}"
+    mend = "name only subledgers that take the decision, by their names in GET /v1/subledgers"
+
+
 class RowIdInvalidError(UsageError):
     code = "ROW_ID_INVALID"
     summary = "a row's id is a UUID"
@@ -81,7 +90,7 @@ class RowElsewhereError(UsageError):
 
 
 class TaskAction(BaseModel):
-    """`seen`: by subledger the digest of a summary, for callers that bind to what somebody saw."""
+    """`seen`: by subledger the digest of a summary, for callers that bind to what somebody saw. Others are then left alone."""
 
     type: Literal["approved", "rejected"]
     comments: str | None = Field(None, max_length=2_000, pattern=NO_NUL)
@@ -123,14 +132,19 @@ Operator = Annotated[Sitting, Depends(operator)]
 
 @router.post("/tasks/{task_id}/action", response_model=TaskDecided)
 async def act(task_id: TaskId, action: TaskAction, request: Request, database: Database, member: Decider) -> dict[str, Any]:
-    """Approve or reject every row that the run left clean and that nobody has decided upon."""
+    """Approve or reject every row that the run left clean and that nobody has decided upon. Raises: `SeenElsewhereError`."""
     task = await known_task(database, root(task_id))
     kind_of_signal = APPROVE if action.type == "approved" else REJECT
     reason = action.comments or (None if kind_of_signal == APPROVE else f"task {task['run_id']} was rejected")
     filed, skipped = [], Counter[str]()
     async with database.transaction():
-        for kind in (await desk_of(request).ledgers(database)).values():
-            if kind_of_signal not in kind.lifecycle.signals:
+        ledgers = (await desk_of(request).ledgers(database)).items()
+        takers = {name: kind for name, kind in ledgers if kind_of_signal in kind.lifecycle.signals}
+        if strange := action.seen.keys() - takers.keys():
+            raise SeenElsewhereError(named=", ".join(sorted(strange)), known=", ".join(takers) or "none")
+        for kind in takers.values():
+            # Who binds to what was seen has not seen the rows of the others.
+            if action.seen and kind.table not in action.seen:
                 continue
             where = Filter(ids=await _rows_of(database, kind, task))
             summary = await summarise(database, kind, kind_of_signal, where, by=member.login)

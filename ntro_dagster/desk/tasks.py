@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from psycopg import sql
 
 from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
-from ntro_dagster.bundles.active import active_set
+from ntro_dagster.bundles.active import ActiveSetError, active_set
 from ntro_dagster.bundles.runbook_md import read_page
 from ntro_dagster.desk.activity import RunUnknownError, run
 from ntro_dagster.desk.api import ERRORS, NO_NUL
@@ -71,20 +70,28 @@ async def workflows(entity_id: UUID, database: Database, _: Member) -> list[dict
     found = await database.fetch(
         "SELECT id, runbook FROM system.workflows WHERE entity_id = %s AND closed_at IS NULL ORDER BY runbook", [entity_id]
     )
-    return [{"id": row["id"], "name": row["runbook"], "startParams": _start_params(row["runbook"])} for row in found]
+    return [{"id": row["id"], "name": row["runbook"], "startParams": start_params(row["runbook"])} for row in found]
 
 
-def _start_params(runbook: str) -> list[StartParam] | None:
+def start_params(runbook: str) -> list[StartParam] | None:
     """From the page of the active version; None where there is no reading it, as the spec has it."""
-    params = [StartParam(key="period", type="string", pattern=PERIOD_PATTERN, required=True)]
-    with suppress(Exception):
+    try:
         (bundle,) = (bundle for bundle in active_set().bundles if bundle.slug == runbook)
-        page = read_page(bundle.root)
-        for key, schema in ((page.head.parameters if page.head else {}) or {}).get("properties", {}).items():
-            told = {name: schema[name] for name in ("description", "pattern", "enum", "default") if name in schema}
-            params.append(StartParam(key=key, type=schema.get("type", "string"), required="default" not in schema, **told))
-        return params
-    return None
+    except (ActiveSetError, ValueError):
+        return None
+    head = read_page(bundle.root).head
+    return params_of(head.parameters) if head else None
+
+
+def params_of(parameters: Mapping[str, Any]) -> list[StartParam]:
+    """The month, and a runbook's own. Args: `parameters`: their JSON Schema."""
+    params = [StartParam(key="period", type="string", pattern=PERIOD_PATTERN, required=True)]
+    for key, schema in (parameters.get("properties") or {}).items():
+        told = {name: schema[name] for name in ("description", "pattern", "enum", "default") if name in schema}
+        # As `bundles.parameter_values` has it: a default stands for what is required.
+        required = key in (parameters.get("required") or ()) and "default" not in schema
+        params.append(StartParam(key=key, type=schema.get("type", "string"), required=required, **told))
+    return params
 
 
 @router.get("/tasks/{task_id}/ui", response_model=UIState)
@@ -145,17 +152,22 @@ async def snapshots(task_id: TaskId, database: Database, _: Member) -> dict[str,
 
 @router.get("/tasks/{task_id}/events", response_model=list[Event])
 async def events(task_id: TaskId, database: Database, _: Member) -> list[dict[str, Any]]:
-    """What the run did and how it failed, the oldest first."""
+    """What the run did and how it failed, the oldest first. Of many steps the last are told; how it failed always is."""
     task = await known_task(database, root(task_id))
-    did = await run(database, task["run_id"], None)
+    return events_of(task, await run(database, task["run_id"], None))
+
+
+def events_of(task: Mapping[str, Any], did: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Args: `did`: what `activity.run` found."""
     told = [{"at": plain(task["began_at"]), "type": "started", "data": {"runbook": task["runbook"], "version": task["version"]}}]
-    for step in did["steps"]:
+    room = max(0, MOST_EVENTS - len(told) - len(did["errors"]))
+    for step in did["steps"][max(0, len(did["steps"]) - room) :]:
         data = {name: plain(value) for name, value in step.items() if name != "at"}
         told.append({"at": plain(step["at"]), "type": "rows_changed", "data": data})
     for error in did["errors"]:
         data = {name: plain(error[name]) for name in ("id", "step", "code", "story", "advice")}
         told.append({"at": plain(error["at"]), "type": "failed", "data": data})
-    return sorted(told, key=lambda event: event["at"])[:MOST_EVENTS]
+    return sorted(told, key=lambda event: event["at"])
 
 
 @router.get("/tasks/{task_id}/files", response_model=list[File])

@@ -21,7 +21,7 @@ from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
-from ntro_dagster.subledger.review import Filed, check_decision, check_signal
+from ntro_dagster.subledger.review import Filed, check_decision, check_signal, names_of
 from ntro_dagster.subledger.selection import Filter
 
 
@@ -81,6 +81,15 @@ class ContentMovedError(UsageError):
         super().__init__(rows=rows, now=now)
 
 
+class RowSeenTwiceError(UsageError):
+    """Values: `row`."""
+
+    code = "ROW_SEEN_TWICE"
+    summary = "a row is listed with two digests; nothing was filed"
+    detail = "row {row} is listed with two digests"
+    mend = "list each row once, with the digest that was seen"
+
+
 async def file_seen(
     desk: TenantDatabase,
     kind: SubledgerType | TypeDescription,
@@ -93,15 +102,18 @@ async def file_seen(
 ) -> list[Filed]:
     """File one decision over rows as they were seen: one signal per entity and period.
 
-    Raises: `ContentMovedError`, and what `file_signal` raises.
+    Raises: `ContentMovedError`, `RowSeenTwiceError`, and what `file_signal` raises.
     """
     check_decision(kind, signal, reason, values)
+    seen: dict[UUID, bytes] = {}
+    for row in rows:
+        if seen.setdefault(row.id, row.digest) != row.digest:
+            raise RowSeenTwiceError(row=row.id)
     chosen = sql.SQL(
         "SELECT s.id, t.entity_id, t.period, t.status, t.made_by, {digest}(t) AS digest, s.digest AS seen, "
         "{amount}(t) AS amount, {currency}(t) AS currency "
         "FROM unnest(%(ids)s::uuid[], %(digests)s::bytea[]) AS s (id, digest) LEFT JOIN {table} t ON t.id = s.id"
-    ).format(**_names(kind))
-    seen = {row.id: row.digest for row in rows}
+    ).format(**names_of(kind))
     found = await _file(
         desk,
         _FILE_SEEN.format(judged=_JUDGED.format(chosen=chosen)),
@@ -187,11 +199,6 @@ def _filed(found: Sequence[Mapping[str, Any]]) -> list[Filed]:
     return [Filed(row["signal_id"], row["entity_id"], row["period"], row["rows"]) for row in found if row["signal_id"]]
 
 
-def _names(kind: SubledgerType | TypeDescription) -> dict[str, sql.Composable]:
-    functions = {name: sql.Identifier("ledgers", f"{kind.table}_{name}") for name in ("digest", "amount", "currency")}
-    return {"table": sql.Identifier("ledgers", kind.table), **functions}
-
-
 def _judging(kind: SubledgerType | TypeDescription, signal: str, filed_by: str) -> dict[str, Any]:
     sources = kind.lifecycle.sources(signal)
     return {"subledger": kind.table, "kind": signal, "sources": sources, "by": filed_by}
@@ -207,7 +214,7 @@ def _matching(kind: SubledgerType | TypeDescription, where: Filter) -> tuple[sql
         "SELECT t.id, t.entity_id, t.period, t.status, t.made_by, {digest}(t) AS digest, NULL::bytea AS seen, "
         "{amount}(t) AS amount, coalesce({currency}(t), e.currency) AS currency, t.validation_errors @> '[{{}}]' AS findings "
         "FROM {table} t JOIN system.entities e ON e.id = t.entity_id WHERE {where}"
-    ).format(where=condition, **_names(kind))
+    ).format(where=condition, **names_of(kind))
     return chosen, parameters
 
 

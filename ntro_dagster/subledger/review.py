@@ -65,7 +65,12 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of the waiting signals of a partition. `signed`: rows that one has approved, and that wait for a second."""
+    """What became of the waiting signals of a partition.
+
+    Attributes:
+        signals: those that this run applied; others may have been withdrawn, or applied by another run, before their turn.
+        signed: rows that one has approved, and that wait for a second.
+    """
 
     signals: int = 0
     applied: int = 0
@@ -165,7 +170,7 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
         f"AND period = %s AND {UNDECIDED} ORDER BY seq",
         [handle.kind.table, handle.entity_id, period],
     )
-    applied = refused = signed = 0
+    signals = applied = refused = signed = 0
     for signal in waiting:
         async with handle.database.transaction(Actor.run(handle.task_id), signal=signal["id"]):
             # Two runs may have read the same list, and whoever filed it may be withdrawing it: the lock makes the second see
@@ -183,19 +188,21 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
             await handle.database.execute(
                 "UPDATE system.signals SET applied_at = now(), run_id = %s WHERE id = %s", [handle.task_id, signal["id"]]
             )
+            signals += 1
             applied += changed
             signed += first
             refused += decided - changed - first
-    return Applied(len(waiting), applied, refused, signed)
+    return Applied(signals, applied, refused, signed)
 
 
 UNDECIDED = "applied_at IS NULL AND withdrawn_at IS NULL"
 """Condition on a signal: neither applied nor withdrawn."""
 
 
-def _names(handle: SubledgerHandle) -> dict[str, sql.Composable]:
-    functions = {name: sql.Identifier("ledgers", f"{handle.kind.table}_{name}") for name in ("digest", "amount", "currency")}
-    return {"table": sql.Identifier("ledgers", handle.kind.table), **functions}
+def names_of(kind: SubledgerType | TypeDescription) -> dict[str, sql.Composable]:
+    """For statements: the subledger's `table`, and its functions `digest`, `amount` and `currency` of a row."""
+    functions = {name: sql.Identifier("ledgers", f"{kind.table}_{name}") for name in ("digest", "amount", "currency")}
+    return {"table": sql.Identifier("ledgers", kind.table), **functions}
 
 
 async def _hold(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
@@ -213,7 +220,7 @@ async def _hold(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
         sql.SQL(
             "SELECT t.id FROM {table} t JOIN system.signal_rows r ON r.row_id = t.id "
             "WHERE r.signal_id = %(signal)s AND {contested} ORDER BY t.id FOR NO KEY UPDATE OF t"
-        ).format(contested=contested.format(**_names(handle)), **_names(handle)),
+        ).format(contested=contested.format(**names_of(handle.kind)), **names_of(handle.kind)),
         {"signal": signal["id"], "approved": lifecycle.approved},
     )
 
@@ -250,8 +257,8 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
                SELECT count(*) AS rows, count(*) FILTER (WHERE outcome = 'SIGNED') AS signed FROM decided"""
         ).format(
             names_unknown_account=_names_unknown_account(handle.kind.model),
-            needs_two=sql.SQL(_NEEDS_TWO).format(**_names(handle)),
-            **_names(handle),
+            needs_two=sql.SQL(_NEEDS_TWO).format(**names_of(handle.kind)),
+            **names_of(handle.kind),
         ),
         {
             "entity": handle.entity_id,
@@ -302,7 +309,7 @@ async def _move(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
     stamp = sql.SQL(_STAMPS.get(signal["kind"], ""))
     return await handle.database.execute(
         sql.SQL("UPDATE {table} t SET status = {to}, task_id = %(task)s, updated_at = now(){stamp} FROM {applied}").format(
-            to=_target(handle, signal), stamp=stamp, applied=_APPLIED, **_names(handle)
+            to=_target(handle, signal), stamp=stamp, applied=_APPLIED, **names_of(handle.kind)
         ),
         {"task": handle.task_id, "by": signal["filed_by"], "signal": signal["id"]},
     )
@@ -312,7 +319,7 @@ async def _stage_rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> 
     """`edit` and `accept`: the new content is validated here, by the same model that staging uses, and laid into the
     temporary table `rewrite`. Returns the rows for which it does not stand.
     """
-    names = _names(handle)
+    names = names_of(handle.kind)
     rows = await handle.database.fetch(
         sql.SQL("SELECT t.* FROM {table} t JOIN system.signal_rows r ON r.row_id = t.id WHERE r.signal_id = %s").format(**names),
         [signal["id"]],
@@ -345,7 +352,7 @@ async def _rewrite(handle: SubledgerHandle, signal: Mapping[str, Any]) -> int:
             stage=_REWRITE,
             status=sql.SQL(", status = {}").format(_target(handle, signal)) if signal["kind"] == "accept" else sql.SQL(""),
             applied=_APPLIED,
-            **_names(handle),
+            **names_of(handle.kind),
         ),
         {"by": signal["filed_by"], "task": handle.task_id, "signal": signal["id"]},
     )

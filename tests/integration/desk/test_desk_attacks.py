@@ -15,6 +15,8 @@ from desk_at_work import HOST, PASSWORD, Browser, DeskAtWork
 from ledger_tenant import Tenant
 
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.desk import counter
+from ntro_dagster.desk.counter import LoginsBusyError
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.subledger.deployment import deploy
 
@@ -250,6 +252,13 @@ def test_passwords_cannot_be_guessed_in_numbers(desk: DeskAtWork) -> None:
     with desk.tenant.as_owner() as owner:
         owner.execute("UPDATE system.failed_logins SET at = now() - INTERVAL '16 minutes'")
     assert desk.browser().log_in("adm").status_code == 303
+
+
+def test_a_queue_that_is_full_asks_to_come_back(desk: DeskAtWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody failed: it is not the quarter of an hour of those who guess."""
+    monkeypatch.setattr(counter, "MOST_WAITING", 0)
+    answer = desk.browser().log_in("eve")
+    assert (answer.status_code, LoginsBusyError.summary in answer.text) == (503, True)
 
 
 @pytest.mark.parametrize(

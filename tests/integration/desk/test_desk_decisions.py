@@ -104,6 +104,10 @@ def test_values_are_looked_over_before_they_are_filed(desk: DeskAtWork, pat: Bro
         ({"kind": "edit", "values": {"status": "POSTED"}}, "FIELD_NOT_EDITABLE"),
         ({"kind": "approve", "values": {"notes": "x"}}, "VALUES_NOT_TAKEN"),
         ({"kind": "reject", "rows": None}, "SELECTION_MISSING"),
+        ({"kind": "reject", "filter": {}, "seen": "0" * 64}, "SELECTION_AMBIGUOUS"),
+        ({"kind": "reject", "filter": {}}, "SELECTION_AMBIGUOUS"),
+        ({"kind": "reject", "rows": [], "filter": {}, "seen": "0" * 64}, "SELECTION_AMBIGUOUS"),
+        ({"kind": "reject", "rows": []}, "SELECTION_MISSING"),
         ({"kind": "reject", "rows": [{"id": "x", "digest": "y"}]}, "BODY_INVALID"),
         ({"kind": "reject", "reason": "a\x00b"}, "BODY_INVALID"),
     ],
@@ -173,7 +177,7 @@ def test_comments_are_words_and_are_kept(desk: DeskAtWork, pat: Browser, entity:
     path = f"/v1/subledgers/expenses/rows/{row}/comments"
     said = pat.post(path, {"text": "First\nsecond"}).json()
     assert (said["by"], said["text"]) == ("user:pat", "First\nsecond")
-    for text in ("", "   ", "x" * 4_001):
+    for text in ("", "   ", "\x00", " \x00 ", "a\x00b", "x" * 4_001):
         assert pat.post(path, {"text": text}).status_code == 422
     assert pat.post(path.replace(str(row), str(uuid4())), {"text": "x"}).status_code == 404
     assert pat.post(path.replace("expenses", "journal_proposals"), {"text": "x"}).status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,10 @@ import pytest
 from desk_at_work import Browser, DeskAtWork
 from ledger_tenant import PERIOD
 
+from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.members import make_key
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.description import TypeDescription
 
 
 @pytest.fixture
@@ -130,6 +134,28 @@ def test_a_task_is_decided_as_a_whole(
     assert (again.status_code, again.json()["error"]) == (409, "NO_ROWS_MATCHED")
     desk.apply(entity)
     assert ann.post(f"/v1/tasks/{uuid4()}/action", {"type": "approved"}).status_code == 404
+
+
+def test_what_was_seen_says_which_subledgers_are_meant(
+    desk: DeskAtWork, ann: Browser, entity: UUID, task: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = desk.tenant.new_row(entity, task_id=task)
+    act = f"/v1/tasks/{task}/action"
+    where = {"kind": "approve", "ids": [str(row)]}
+    told = ann.post("/v1/subledgers/expenses/summary", where).json()["seen"]
+    for seen in ({"expense": told}, {"expenses": told, "expense": told}):
+        answer = ann.post(act, {"type": "approved", "seen": seen})
+        assert (answer.status_code, answer.json()["error"]) == (400, "SEEN_SUBLEDGER_UNKNOWN")
+    ledgers = Desk.ledgers
+
+    async def with_another(at: Desk, database: TenantDatabase) -> dict[str, TypeDescription]:
+        found = await ledgers(at, database)
+        return {**found, "fees": replace(found["expenses"], table="fees")}
+
+    monkeypatch.setattr(Desk, "ledgers", with_another)
+    # Of `fees` nobody has seen anything, and there is no such table: asking for its rows would fail.
+    assert ann.post(act, {"type": "approved", "seen": {"expenses": told}}).json()["filed"] == 1
+    assert [kind for kind, *_ in signals(desk, row)] == ["approve"]
 
 
 def test_rows_of_a_task_are_edited_and_rejected(desk: DeskAtWork, pat: Browser, entity: UUID, task: UUID) -> None:

@@ -14,7 +14,16 @@ from ledger_tenant import PERIOD, Tenant
 from psycopg import sql
 
 from ntro_dagster.platforms.postgres.database import TenantDatabase
-from ntro_dagster.subledger.filing import ContentMovedError, Moved, Seen, Summary, file_matching, file_seen, summarise
+from ntro_dagster.subledger.filing import (
+    ContentMovedError,
+    Moved,
+    RowSeenTwiceError,
+    Seen,
+    Summary,
+    file_matching,
+    file_seen,
+    summarise,
+)
 from ntro_dagster.subledger.registry import subledger_type
 from ntro_dagster.subledger.review import Filed, apply_signals
 from ntro_dagster.subledger.selection import Filter
@@ -87,6 +96,20 @@ def test_a_decision_is_filed_over_the_rows_seen(tenant: Tenant, entity: UUID) ->
     assert sorted((one.entity_id, one.period, one.rows) for one in signals) == sorted([(entity, PERIOD, 2), (other, PERIOD, 1)])
     found = tenant.fetch("SELECT row_id, content_digest FROM system.signal_rows WHERE row_id = ANY(%s)", rows)
     assert sorted(found) == sorted((one.id, one.digest) for one in shown)
+
+
+@pytest.mark.parametrize("right_one", [0, 1])
+def test_a_row_with_two_digests_is_not_filed(tenant: Tenant, entity: UUID, right_one: int) -> None:
+    row = tenant.new_row(entity)
+    (shown,) = seen(tenant, row)
+    both = [Seen(row, bytes(32))]
+    both.insert(right_one, shown)
+    with pytest.raises(RowSeenTwiceError) as refused:
+        file(tenant, "approve", both)
+    assert str(row) not in str(refused.value)
+    assert filed(tenant, row) == 0
+    file(tenant, "approve", [shown, shown])
+    assert filed(tenant, row) == 1
 
 
 def test_what_moved_is_told_and_nothing_is_filed(tenant: Tenant, entity: UUID) -> None:
