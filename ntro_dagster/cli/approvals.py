@@ -78,8 +78,7 @@ def delegate(
     ends = until.replace(tzinfo=UTC) + timedelta(days=1)
     if ends <= max(begins or datetime.now(UTC), datetime.now(UTC)):
         raise DaysReversedError
-    if not reason.strip():
-        raise typer.BadParameter("a reason cannot be blank", param_hint="--reason")
+    _refuse_blank(reason)
     whole, other = full_login(giver), full_login(taker)
     made = give(owner_of(tenant), whole, other, begins=begins, ends=ends, reason=reason, by=operator())
     value = {"id": made, "tenant": tenant, "from": whole, "to": other, "begins_at": begins, "ends_at": ends}
@@ -96,6 +95,7 @@ def end(
     """End a delegation before its day. What was approved under it stays."""
     from ntro_dagster.desk.approvals import end_delegation  # noqa: PLC0415
 
+    _refuse_blank(reason)
     end_delegation(owner_of(tenant), delegation, reason=reason, by=operator())
     result({"id": delegation, "tenant": tenant, "active": False}, lambda: line(f"delegation {delegation} has ended"))
 
@@ -129,6 +129,11 @@ def list_(*, tenant: TenantOption) -> None:
 
 def _state(active: bool) -> str:
     return "holds" if active else ""
+
+
+def _refuse_blank(reason: str) -> None:
+    if not reason.strip():
+        raise typer.BadParameter("a reason cannot be blank", param_hint="--reason")
 
 
 def _amount(text: str) -> Decimal:

@@ -102,7 +102,7 @@ def _member_cells(login: str, name: str, role: str, *, active: bool, keys: int) 
 
 @command(app, "password")
 def password(login: LoginArgument, *, tenant: TenantOption) -> None:
-    """Set a member's password; its log-ins end."""
+    """Set a member's password; its log-ins end, its keys stay."""
     from ntro_dagster.desk.members import set_password  # noqa: PLC0415
 
     whole = full_login(login)
@@ -127,11 +127,12 @@ def create_key(
     tenant: TenantOption,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
-    """Make a key for a member. It is shown once, and is nowhere else."""
-    from ntro_dagster.desk.members import make_key  # noqa: PLC0415
+    """Make a key for an agent, or with `--label ops` for an operator. It is shown once, and is nowhere else."""
+    from ntro_dagster.desk.members import check_key_holder, make_key  # noqa: PLC0415
 
-    whole = full_login(login)
-    key, secret = make_key(owner_of(tenant), whole, label)
+    whole, owner = full_login(login), owner_of(tenant)
+    check_key_holder(owner, whole, label)
+    key, secret = make_key(owner, whole, label)
     result({"id": key, "login": whole, "tenant": tenant, "key": secret}, lambda: _tell_key(whole, secret))
 
 

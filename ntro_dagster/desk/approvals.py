@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 
-from ntro_dagster.desk.members import MemberUnknownError
+from ntro_dagster.desk.members import MemberUnknownError, as_owner
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import translate
 
@@ -40,7 +37,7 @@ def set_limit(owner: str, currency: str, amount: Decimal | None, *, by: str) -> 
 
     Args: `owner`: URL of the owner's role; `currency`: ISO 4217; `by`: who asks for it.
     """
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         connection.execute(
             "INSERT INTO system.approval_limit_changes (currency, amount, recorded_by) VALUES (%s, %s, %s)",
             [currency, amount, by],
@@ -52,30 +49,29 @@ def delegate(owner: str, giver: str, taker: str, *, begins: datetime | None, end
 
     Raises: `DelegationInvalidError`, `MemberUnknownError`.
     """
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         found = connection.execute("SELECT login FROM system.members WHERE login = ANY(%s)", [[giver, taker]]).fetchall()
         known = {row["login"] for row in found}
         for login in (giver, taker):
             if login not in known:
                 raise MemberUnknownError(login=login)
         try:
-            made = connection.execute(
+            (made,) = connection.execute(
                 "INSERT INTO system.delegations (from_login, to_login, begins_at, ends_at, reason, recorded_by) "
                 "VALUES (%s, %s, coalesce(%s, now()), %s, %s, %s) RETURNING id",
                 [giver, taker, begins, ends, reason, by],
-            ).fetchone()
+            ).fetchall()
         except psycopg.Error as error:
             refused = translate(error)
             if refused is not None and refused.code == DelegationInvalidError.code:
                 raise DelegationInvalidError(giver=giver, taker=taker) from None
             raise
-    assert made is not None  # noqa: S101
     return UUID(str(made["id"]))
 
 
 def end_delegation(owner: str, delegation: UUID, *, reason: str, by: str) -> None:
     """Before its time, at once; what was approved under it stays. Raises: `DelegationUnknownError`."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         ended = connection.execute(
             "INSERT INTO system.delegation_ends (delegation_id, reason, recorded_by) "
             "SELECT id, %s, %s FROM system.delegations WHERE id = %s AND ends_at > now() ON CONFLICT DO NOTHING",
@@ -87,13 +83,13 @@ def end_delegation(owner: str, delegation: UUID, *, reason: str, by: str) -> Non
 
 def limits(owner: str) -> list[dict[str, Any]]:
     """The limit of each currency that has one."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         return connection.execute("SELECT * FROM system.approval_limits ORDER BY currency").fetchall()
 
 
 def delegations(owner: str) -> list[dict[str, Any]]:
     """All of them, the newest first; `active`: whether it holds now."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         return connection.execute(
             """SELECT d.id, d.from_login, d.to_login, d.begins_at, d.ends_at, d.reason, d.recorded_by, d.recorded_at,
                       e.recorded_at AS ended_at, e.reason AS ended_because,
@@ -101,9 +97,3 @@ def delegations(owner: str) -> list[dict[str, Any]]:
                  FROM system.delegations d LEFT JOIN system.delegation_ends e ON e.delegation_id = d.id
                 ORDER BY d.recorded_at DESC"""
         ).fetchall()
-
-
-@contextmanager
-def _as_owner(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    with psycopg.connect(url, row_factory=dict_row) as connection:
-        yield connection

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +42,32 @@ class LoginInvalidError(UsageError):
     mend = "lower-case letters, digits, `.`, `_` and `-`, at most 62; an agent's begins with agent:, everybody else's with user:"
 
 
+class MemberNameInvalidError(UsageError):
+    """Values: none; a name is a person's."""
+
+    code = "MEMBER_NAME_INVALID"
+    summary = "that cannot be a member's name"
+    mend = "a name is not blank, and has at most 200 characters"
+
+
+class AgentHasNoPasswordError(UsageError):
+    """Values: `login`."""
+
+    code = "AGENT_HAS_NO_PASSWORD"
+    summary = "agents have no password"
+    detail = "{login} is an agent, and agents have no password"
+    mend = "agents come with a key: `ntro member key create {login}`"
+
+
+class KeyIsForAgentsError(UsageError):
+    """Values: `login`, `label`: the one that makes a key an operator's."""
+
+    code = "KEY_IS_FOR_AGENTS"
+    summary = "keys are for agents and operators"
+    detail = "{login} is a person who decides, and with a key a program would decide in that name"
+    mend = "make the program a member: `ntro member add LOGIN --role agent`; an operator's key: --label {label}"
+
+
 class KeyUnknownError(NotFoundError):
     """Values: `key`."""
 
@@ -65,10 +89,11 @@ class PasswordTooShortError(UsageError):
 def add_member(owner: str, login: str, *, name: str, role: MemberRole, password: str | None, by: str) -> None:
     """Args: `owner`: URL of the owner's role; `by`: who asks for it.
 
-    Raises: `MemberExistsError`, `LoginInvalidError`, `PasswordTooShortError`.
+    Raises: `MemberExistsError`, `LoginInvalidError`, `MemberNameInvalidError`, `AgentHasNoPasswordError`,
+        `PasswordTooShortError`.
     """
     hashed = None if password is None else _hashed(password)
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         try:
             connection.execute(
                 "INSERT INTO system.members (login, name, role, password_hash, created_by) VALUES (%s, %s, %s, %s, %s)",
@@ -76,29 +101,37 @@ def add_member(owner: str, login: str, *, name: str, role: MemberRole, password:
             )
         except psycopg.errors.UniqueViolation:
             raise MemberExistsError(login=login) from None
-        except psycopg.errors.CheckViolation:
-            raise LoginInvalidError(login=login) from None
+        except psycopg.errors.CheckViolation as error:
+            _refuse(error, login)
+            raise
 
 
 def set_password(owner: str, login: str, password: str) -> None:
-    """Also ends the log-ins of that member. Raises: `MemberUnknownError`, `PasswordTooShortError`."""
-    with _as_owner(owner) as connection:
-        _known(
-            connection.execute("UPDATE system.members SET password_hash = %s WHERE login = %s", [_hashed(password), login]), login
-        )
-        _end_sessions(connection, login)
+    """Also ends the log-ins of that member; its keys stay.
+
+    Raises: `MemberUnknownError`, `AgentHasNoPasswordError`, `PasswordTooShortError`.
+    """
+    hashed = _hashed(password)
+    with as_owner(owner) as connection:
+        try:
+            found = connection.execute("UPDATE system.members SET password_hash = %s WHERE login = %s", [hashed, login])
+        except psycopg.errors.CheckViolation as error:
+            _refuse(error, login)
+            raise
+        _known(found, login)
+        _end_sessions(connection, login, keys=False)
 
 
 def deactivate(owner: str, login: str) -> None:
     """For good: what the member filed stays, sessions and keys end. Raises: `MemberUnknownError`."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         _known(connection.execute("UPDATE system.members SET active = FALSE WHERE login = %s", [login]), login)
-        _end_sessions(connection, login)
+        _end_sessions(connection, login, keys=True)
 
 
 def members(owner: str) -> list[dict[str, Any]]:
     """All of them, with how many keys each holds."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         return connection.execute(
             """SELECT m.login, m.name, m.role, m.active, m.password_hash IS NOT NULL AS has_password, m.created_by, m.created_at,
                       count(s.id) AS keys
@@ -108,23 +141,36 @@ def members(owner: str) -> list[dict[str, Any]]:
         ).fetchall()
 
 
+def check_key_holder(owner: str, login: str, label: str) -> None:
+    """What an operator asks for: a key for a person who decides is an operator's (label `ops`), or is not made.
+
+    Raises: `MemberUnknownError`, `KeyIsForAgentsError`.
+    """
+    from ntro_dagster.desk.task_actions import OPERATOR  # noqa: PLC0415 - takes FastAPI along
+
+    with as_owner(owner) as connection:
+        found = connection.execute("SELECT role FROM system.members WHERE login = %s AND active", [login])
+        _known(found, login)
+        (member,) = found.fetchall()
+    if member["role"] in {MemberRole.APPROVER, MemberRole.PREPARER} and label != OPERATOR:
+        raise KeyIsForAgentsError(login=login, label=OPERATOR)
+
+
 def make_key(owner: str, login: str, label: str) -> tuple[UUID, str]:
     """Id and secret of a new key. The secret is nowhere else: the database has its SHA-256. Raises: `MemberUnknownError`."""
     secret = f"ntro_{secrets.token_urlsafe(32)}"
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         _known(connection.execute("SELECT FROM system.members WHERE login = %s AND active", [login]), login)
-        made = connection.execute(
+        (made,) = connection.execute(
             "INSERT INTO system.desk_sessions (digest, login, kind, label) VALUES (%s, %s, 'key', %s) RETURNING id",
             [hashlib.sha256(secret.encode()).digest(), login, label],
-        ).fetchone()
-    if made is None:
-        raise MemberUnknownError(login=login)
+        ).fetchall()
     return made["id"], secret
 
 
 def keys(owner: str) -> list[dict[str, Any]]:
     """All of them, ended ones too."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         return connection.execute(
             "SELECT id, login, label, made_at, seen_at, ended_at FROM system.desk_sessions WHERE kind = 'key' ORDER BY made_at"
         ).fetchall()
@@ -132,7 +178,7 @@ def keys(owner: str) -> list[dict[str, Any]]:
 
 def revoke_key(owner: str, key: UUID) -> None:
     """At once. Raises: `KeyUnknownError`."""
-    with _as_owner(owner) as connection:
+    with as_owner(owner) as connection:
         ended = connection.execute(
             "UPDATE system.desk_sessions SET ended_at = now() WHERE id = %s AND kind = 'key' AND ended_at IS NULL", [key]
         )
@@ -140,8 +186,27 @@ def revoke_key(owner: str, key: UUID) -> None:
             raise KeyUnknownError(key=key)
 
 
-def _end_sessions(connection: psycopg.Connection[dict[str, Any]], login: str) -> None:
-    connection.execute("UPDATE system.desk_sessions SET ended_at = now() WHERE login = %s AND ended_at IS NULL", [login])
+def as_owner(url: str) -> psycopg.Connection[dict[str, Any]]:
+    """A transaction of the owner's role, for a `with`; rows come as dicts."""
+    return psycopg.connect(url, row_factory=dict_row)
+
+
+def _end_sessions(connection: psycopg.Connection[dict[str, Any]], login: str, *, keys: bool) -> None:
+    connection.execute(
+        "UPDATE system.desk_sessions SET ended_at = now() WHERE login = %s AND ended_at IS NULL AND (%s OR kind <> 'key')",
+        [login, keys],
+    )
+
+
+def _refuse(error: psycopg.errors.CheckViolation, login: str) -> None:
+    """In our words where one of them is meant (migrations/013_members.sql), by the names that PostgreSQL gave its rules."""
+    match error.diag.constraint_name:
+        case "members_name_check":
+            raise MemberNameInvalidError from None
+        case "members_login_check" | "members_check":
+            raise LoginInvalidError(login=login) from None
+        case "members_check1":
+            raise AgentHasNoPasswordError(login=login) from None
 
 
 def _hashed(password: str) -> str:
@@ -153,9 +218,3 @@ def _hashed(password: str) -> str:
 def _known(cursor: psycopg.Cursor[dict[str, Any]], login: str) -> None:
     if not cursor.rowcount:
         raise MemberUnknownError(login=login)
-
-
-@contextmanager
-def _as_owner(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    with psycopg.connect(url, row_factory=dict_row) as connection:
-        yield connection

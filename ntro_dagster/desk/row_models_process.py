@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import redirect_stdout
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -77,14 +76,13 @@ def main() -> None:
     listed = [Path(os.environ[ACTIVE]).parent] if ACTIVE in os.environ else []
     package = Path(ntro_dagster.__file__).parent
     seclude([package, platform.root / "subledgers", *(bundle.root for bundle in active.bundles), *listed], listed=[])
-    with redirect_stdout(sys.stderr):
-        load_types(platform, *active.bundles)
-        kinds = {kind.table: kind for kind in subledger_types(platform, *active.bundles)}
-        for line in questions:
-            question = json.loads(line)
-            kind = kinds.get(question["table"])
-            answers.write(json.dumps(answered(kind, question)) + "\n")
-            answers.flush()
+    load_types(platform, *active.bundles)
+    kinds = {kind.table: kind for kind in subledger_types(platform, *active.bundles)}
+    for line in questions:
+        question = json.loads(line)
+        kind = kinds.get(question["table"])
+        answers.write(json.dumps(answered(kind, question)) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from ntro_dagster.subledger.selection import Filter
 
 MOST_ROWS = 500
 MOST_CHANGES = 5_000
-ID_BYTES = 16
 
 
 class RowUnknownError(NotFoundError):

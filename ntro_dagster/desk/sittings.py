@@ -18,7 +18,7 @@ LASTS = timedelta(hours=12)
 IDLE = timedelta(hours=2)
 TRIES, WITHIN = 10, timedelta(minutes=15)
 
-MAY_APPROVE, MAY_PREPARE, MAY_LOOK = frozenset({"approver"}), frozenset({"approver", "preparer", "agent"}), "auditor"
+MAY_APPROVE, MAY_DECIDE = frozenset({"approver"}), frozenset({"approver", "preparer", "agent"})
 
 
 class LoginRefusedError(UsageError):
@@ -68,7 +68,7 @@ class Sitting:
 
     @property
     def may_decide(self) -> bool:
-        return self.role in MAY_PREPARE
+        return self.role in MAY_DECIDE
 
 
 async def log_in(database: TenantDatabase, name: str, password: str) -> str:

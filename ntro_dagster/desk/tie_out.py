@@ -1,4 +1,4 @@
-"""Before anything is posted: what the books of a month would say if every open row were approved as it stands."""
+"""Before anything is posted: what the books of a month would say if every open row not in doubt were approved as it stands."""
 
 from __future__ import annotations
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Container
 
+from ntro_dagster.errors import NtroError
+
 SEARCHED = 200
+
+
+class NoPortFreeError(NtroError):
+    """Values: `first`, `last`."""
+
+    code = "NO_PORT_FREE"
+    summary = "no port is free for a process of this home"
+    detail = "none of the ports {first} to {last} of 127.0.0.1 is free"
+    mend = "`ss -ltn` shows who listens; stop what is not needed, and start again"
 
 
 def answers(port: int) -> bool:
@@ -25,5 +36,8 @@ def is_free(port: int) -> bool:
 
 
 def free_port(first: int, taken: Container[int | None] = ()) -> int:
-    """The first free port from `first` on, so that two homes on one machine do not meet; `first` where none is."""
-    return next((port for port in range(first, first + SEARCHED) if port not in taken and is_free(port)), first)
+    """The first free port from `first` on, so that two homes on one machine do not meet. Raises: `NoPortFreeError`."""
+    for port in range(first, first + SEARCHED):
+        if port not in taken and is_free(port):
+            return port
+    raise NoPortFreeError(first=first, last=first + SEARCHED - 1)

@@ -128,9 +128,65 @@ def test_delegations(ntro: Typed, add: Callable[[str, str], None]) -> None:
     assert ntro.refused(*give[:2], "dick", "dora", *give[4:], TOMORROW) == "DELEGATION_INVALID"
     assert ntro.refused(*give[:3], "emil", *give[4:], TOMORROW) == "DELEGATION_INVALID"
     assert ntro.refused(*give[:3], "nobody", *give[4:], TOMORROW) == "MEMBER_NOT_FOUND"
+    for blank in (("end", made["id"]), ("delegate", "dora", "dick", "--until", TOMORROW)):
+        code, said = ntro("approval", *blank, "--tenant", "acme", "--reason", " ")
+        assert (code, "blank" in said["message"]) == (2, True)
     ntro.ok("approval", "end", made["id"], "--tenant", "acme", "--reason", "back")
     assert ntro.refused("approval", "end", made["id"], "--tenant", "acme", "--reason", "back") == "DELEGATION_NOT_FOUND"
     assert [one["active"] for one in ntro.ok("approval", "list", "--tenant", "acme")["delegations"]] == [False]
+
+
+def test_what_a_member_cannot_be(ntro: Typed, add: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    add("scribe", "agent")
+
+    def refused(*arguments: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+        return ntro.refused("member", *arguments, "--tenant", "acme")
+
+    assert refused("add", "gus", "--role", "preparer", "--name", " ") == "MEMBER_NAME_INVALID"
+    assert refused("add", "gus", "--role", "preparer", "--name", "g" * 201) == "MEMBER_NAME_INVALID"
+    assert refused("add", "g us", "--role", "preparer", "--name", "Gus") == "LOGIN_INVALID"
+    assert refused("add", "agent:gus", "--role", "preparer", "--name", "Gus") == "LOGIN_INVALID"
+    assert refused("add", "user:gus", "--role", "agent", "--name", "Gus") == "LOGIN_INVALID"
+    assert refused("password", "agent:scribe") == "AGENT_HAS_NO_PASSWORD"
+    assert refused("password", "gus") == "MEMBER_NOT_FOUND"
+
+
+def test_keys_are_for_agents_and_operators(ntro: Typed, add: Callable[[str, str], None]) -> None:
+    create = ("member", "key", "create", "--tenant", "acme")
+    for login, role in (("fay", "approver"), ("hal", "preparer"), ("ida", "auditor"), ("clerk", "agent")):
+        add(login, role)
+    for person in ("fay", "hal"):
+        assert ntro.refused(*create, person) == "KEY_IS_FOR_AGENTS"
+        assert ntro.refused(*create, person, "--label", "script") == "KEY_IS_FOR_AGENTS"
+        assert ntro.ok(*create, person, "--label", "ops")["key"]
+    assert ntro.ok(*create, "ida")["key"]
+    assert ntro.ok(*create, "agent:clerk", "--label", "nights")["key"]
+    assert ntro.refused(*create, "nobody") == "MEMBER_NOT_FOUND"
+
+
+def test_a_new_password_ends_log_ins_and_leaves_keys(
+    ntro: Typed, add: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("joe", "approver")
+    ntro.ok("member", "key", "create", "joe", "--tenant", "acme", "--label", "ops")
+    with psycopg.connect(ntro.credentials.desk) as desk:
+        desk.execute(
+            "INSERT INTO system.desk_sessions (digest, login, expires_at) VALUES (%s, 'user:joe', now() + INTERVAL '1 hour')",
+            [uuid4().bytes * 2],
+        )
+    held = "SELECT kind FROM system.desk_sessions WHERE login = 'user:joe' AND ended_at IS NULL ORDER BY kind"
+
+    def kinds() -> list[tuple[Any, ...]]:
+        with psycopg.connect(ntro.credentials.desk) as desk:
+            return desk.execute(held).fetchall()
+
+    assert kinds() == [("key",), ("session",)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("another horse battery\n"))
+    ntro.ok("member", "password", "joe", "--tenant", "acme")
+    assert kinds() == [("key",)]
+    ntro.ok("member", "deactivate", "joe", "--tenant", "acme")
+    assert kinds() == []
 
 
 @pytest.fixture
