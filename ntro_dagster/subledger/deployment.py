@@ -72,11 +72,7 @@ def attach(
         if unchanged and _attached(connection, kind):
             continue
         _check_statuses(connection, kind)
-        connection.execute(
-            "SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), Jsonb(kind.lifecycle.as_json())]
-        )
-        connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
-        connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, Jsonb(kind.lifecycle.as_json())])
+        _give_rules(connection, kind.table, kind.content, kind.lifecycle, kind.amount, kind.currency)
         connection.execute(
             f"""INSERT INTO system.subledger_types (name, owner_runbook, table_name, description, attached_after)
                 VALUES (%s, %s, %s, %s, {_PLATFORM})
@@ -84,6 +80,16 @@ def attach(
                    SET description = EXCLUDED.description, active = TRUE, attached_after = EXCLUDED.attached_after""",
             [kind.name, kind.owner_runbook, kind.table, Jsonb(kind.as_json())],
         )
+
+
+def _give_rules(
+    connection: psycopg.Connection, table: str, content: Sequence[str], lifecycle: Lifecycle, *money: str | None
+) -> None:
+    """Args: `money`: where the amount of a row is, and its currency."""
+    edges = Jsonb(lifecycle.as_json())
+    connection.execute("SELECT system.attach_subledger(%s, %s, %s)", [table, list(content), edges])
+    connection.execute("SELECT system.declare_amount(%s, %s, %s)", [table, *money])
+    connection.execute("SELECT system.attach_approvals(%s, %s)", [table, edges])
 
 
 def attach_again(connection: psycopg.Connection) -> list[str]:
@@ -97,9 +103,8 @@ def attach_again(connection: psycopg.Connection) -> list[str]:
     ).fetchall()
     for table, description in rows:
         lifecycle = Lifecycle.from_json(description["lifecycle"])
-        connection.execute(
-            "SELECT system.attach_subledger(%s, %s, %s)", [table, list(description["content"]), Jsonb(lifecycle.as_json())]
-        )
+        amount, currency = description.get("amount"), description.get("currency")  # an earlier release may not have asked
+        _give_rules(connection, table, description["content"], lifecycle, amount, currency)
         connection.execute(f"UPDATE system.subledger_types SET attached_after = {_PLATFORM} WHERE table_name = %s", [table])
     return [table for table, _ in rows]
 

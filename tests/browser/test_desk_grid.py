@@ -366,8 +366,15 @@ LEAST_CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        ("light", (1280, 800)),
+        ("dark", (1920, 1080)),
+        pytest.param("light", (1920, 1080), marks=pytest.mark.long),
+        pytest.param("dark", (1280, 800), marks=pytest.mark.long),
+    ],
+)
 def test_every_text_can_be_read(desk: Desk, browser: Browser, pictures: Path, scheme: str, size: tuple[int, int]) -> None:
     """WCAG AA: 4.5 to 1, in every state of the page that is pictured here."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)

@@ -115,8 +115,8 @@ def live(place: Path, ntro: CommandLine, home: Home) -> dict[str, Any]:
     trees = {name: [process, *process.children(recursive=True)] for name, process in processes.items()}
     users = home.users
     assert users is not None
-    pids = {slug: [each.pid for each in trees[f"tenant-{slug}"]] for slug in TENANTS}
-    hosts = [each.pid for name, tree in trees.items() if not name.startswith("tenant-") for each in tree[:2]]
+    pids = {slug: [each.pid for kind in ("tenant", "desk") for each in trees[f"{kind}-{slug}"]] for slug in TENANTS}
+    hosts = [each.pid for name, tree in trees.items() if not name.startswith(("tenant-", "desk-")) for each in tree[:2]]
     on_the_host = of_the_host(home, hosts)
     by_root = attack(0, on_the_host)
     found = {

@@ -67,6 +67,7 @@ def dump(ntro: CommandLine, url: str) -> str:
     return subprocess.run([program, "--inserts", url], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.long
 def test_from_the_command_line_to_a_run_and_back(ntro: CommandLine, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

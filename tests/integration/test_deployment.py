@@ -59,7 +59,8 @@ def test_a_difference_stops_the_deployment(tenant_credentials: DatabaseCredentia
             "SELECT tgname FROM pg_trigger WHERE tgrelid = 'ledgers.expenses'::regclass AND NOT tgisinternal"
         ).fetchall():
             connection.execute(f'DROP TRIGGER "{trigger[0]}" ON ledgers.expenses')
-        connection.execute("DROP FUNCTION ledgers.expenses_digest(ledgers.expenses)")
+        for function in ("digest", "amount", "currency"):
+            connection.execute(f"DROP FUNCTION ledgers.expenses_{function}(ledgers.expenses)")
         connection.execute(
             "ALTER TABLE ledgers.expenses DROP CONSTRAINT complete_outside_needs_attention, DROP CONSTRAINT vat_within_gross"
         )

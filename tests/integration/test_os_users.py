@@ -25,7 +25,7 @@ def _why_not() -> str:
     return "" if done.returncode == 0 else "no mount namespaces here"
 
 
-pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "-")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "-")]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def found() -> Iterator[dict[str, Any]]:
 def test_every_process_has_its_user_and_no_other_right(found: dict[str, Any]) -> None:
     users = found["users"]
     wanted = {"webserver": users["base"], "daemon": users["base"], "relay": users["base"]}
-    wanted |= {f"tenant-{slug}": uid for slug, uid in users["tenants"].items()}
+    wanted |= {f"{kind}-{slug}": uid for slug, uid in users["tenants"].items() for kind in ("tenant", "desk")}
     assert len({users["base"], *users["tenants"].values()}) == 3
     for name, uid in wanted.items():
         for each in found["identities"][name]:

@@ -178,7 +178,8 @@ class MonthEnd:
         """Number and content of everything the tenant keeps, table by table."""
         tables = self.fetch(
             "SELECT table_schema || '.' || table_name FROM information_schema.tables "
-            "WHERE table_schema IN ('system', 'ingest', 'ledgers') AND table_type = 'BASE TABLE' ORDER BY 1"
+            "WHERE table_schema IN ('system', 'ingest', 'ledgers') AND table_type = 'BASE TABLE' "
+            "AND has_table_privilege(format('%I.%I', table_schema, table_name), 'SELECT') ORDER BY 1"
         )
         return {
             table: self.fetch(f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} t")[0]

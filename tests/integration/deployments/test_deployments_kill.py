@@ -82,7 +82,7 @@ MIGRATES = {"first migration", "second migration", "views drawn"}
 UNPACKS = {"in the midst of unpacking", "unpacked and not renamed", "all unpacked", "verified"}
 WITHDRAWS = [point for point in POINTS if point not in MIGRATES | UNPACKS | {"unpacked", "migrated", "attached"}]
 ROLLS_BACK = [point for point in POINTS if point not in MIGRATES | UNPACKS]
-SOME = ["carried out", "list written"]
+SOME = ["carried out"]
 
 
 def die(site: Site, act: str, slug: str, point: str, wanted: str = "") -> bool:

@@ -88,7 +88,7 @@ def kinds(dsn: str) -> list[tuple[Any, ...]]:
 
 def test_the_old_rules_are_gone(earlier: str, fresh: str) -> None:
     old = rules(earlier)
-    assert old.keys() == rules(fresh).keys()
+    assert old.keys() < rules(fresh).keys()
     assert old["g_posted"] != rules(fresh)["g_posted"]
     bring_up_to_date(earlier, platform_bundle())
     assert rules(earlier) == rules(fresh)

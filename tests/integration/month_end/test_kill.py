@@ -80,7 +80,10 @@ def of_posting(place: str, batch: int) -> int:
     return batch + 1 if place == MOVES else batch
 
 
-@pytest.mark.parametrize("kind", KILLS)
+SHORT = ("run_worker", "postmaster", "everything")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in SHORT else pytest.mark.long) for kind in KILLS])
 def test_killed_while_posting(books: Books, kind: str, record_property: Callable[[str, object], None]) -> None:
     client, entity, place = books.client, kind.replace("_", "-"), PLACES[kind]
     with freezing(client, place, of_posting(place, batch=2)) as freezer:

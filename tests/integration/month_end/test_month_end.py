@@ -269,6 +269,7 @@ def test_second_document_after_close_changes_only_its_own_rows(month: Month) -> 
     assert client.value("SELECT count(*) FROM ledgers.closes") == closes + 1
 
 
+@pytest.mark.long
 def test_failed_posting_is_tried_again_ever_later_until_it_works(month: Month) -> None:
     client, site = month.clients["meadow"], month.site
     document = invent(site.home.root / "documents" / "late-meadow.csv", PERIOD, 6)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from installed import APPROVER, PREPARER, Client, add_tenant, eventually, installed
 
 from ntro_dagster.bundles import runbook_bundle
@@ -56,6 +57,7 @@ def decide(client: Client, table: str, signal: str, *, by: str = APPROVER, **whe
     return asyncio.run(run())
 
 
+@pytest.mark.long
 def test_from_the_agents_tables_to_the_net_asset_value() -> None:
     with installed() as site:
         client = add_tenant(site, "harbour", "Harbour", ENTITIES)

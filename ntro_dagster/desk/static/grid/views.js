@@ -9,16 +9,6 @@ export async function showViews(grid) {
   const view = dialog("Saved views", { size: "narrow" });
   const name = h("input", { type: "text", maxlength: "100", placeholder: "Name for what is listed now", "aria-label": "Name for what is listed now", autocomplete: "off" });
   view.body.append(name);
-  name.focus();
-  const all = await ask("GET", "/v1/views").catch((error) => (grid.fail(error), []));
-  const own = all.filter((each) => each.subledger === grid.ledger);
-  const list = h("ul", { class: "options" }, own.map((each) => {
-    const open = h("button", { type: "button", class: "quiet", onclick: () => view.close(each) }, each.name);
-    const drop = h("button", { type: "button", class: "quiet", "aria-label": `Delete ${each.name}`, onclick: () => remove(each, drop.closest("li")) }, "Delete");
-    return h("li", {}, open, h("span", { class: "end" }, drop));
-  }));
-  const remove = (each, line) =>
-    ask("DELETE", `/v1/views/${encodeURIComponent(each.name)}`).then(() => line.remove()).catch((error) => grid.fail(error));
   const save = async () => {
     if (!name.value.trim()) return;
     try {
@@ -30,6 +20,16 @@ export async function showViews(grid) {
     }
   };
   name.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), save()));
+  name.focus();
+  const all = await ask("GET", "/v1/views").catch((error) => (grid.fail(error), []));
+  const own = all.filter((each) => each.subledger === grid.ledger);
+  const list = h("ul", { class: "options" }, own.map((each) => {
+    const open = h("button", { type: "button", class: "quiet", onclick: () => view.close(each) }, each.name);
+    const drop = h("button", { type: "button", class: "quiet", "aria-label": `Delete ${each.name}`, onclick: () => remove(each, drop.closest("li")) }, "Delete");
+    return h("li", {}, open, h("span", { class: "end" }, drop));
+  }));
+  const remove = (each, line) =>
+    ask("DELETE", `/v1/views/${encodeURIComponent(each.name)}`).then(() => line.remove()).catch((error) => grid.fail(error));
   view.body.prepend(own.length ? list : h("p", { class: "muted" }, "None yet."));
   view.foot.append(h("button", { type: "button", onclick: save }, "Keep"));
   if (own.length && name.value === "") list.querySelector("button").focus();
