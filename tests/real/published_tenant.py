@@ -179,7 +179,7 @@ class MonthEnd:
         tables = self.fetch(
             "SELECT table_schema || '.' || table_name FROM information_schema.tables "
             "WHERE table_schema IN ('system', 'ingest', 'ledgers') AND table_type = 'BASE TABLE' "
-            "AND has_table_privilege(format('%I.%I', table_schema, table_name), 'SELECT') ORDER BY 1"
+            "AND has_table_privilege(format('%%I.%%I', table_schema, table_name), 'SELECT') ORDER BY 1"
         )
         return {
             table: self.fetch(f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} t")[0]
