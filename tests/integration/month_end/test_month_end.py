@@ -358,6 +358,7 @@ def test_files_of_the_workspace_hold_none_either(month: Month) -> None:
     assert findings(texts, secrets_of(month)) == []
 
 
+@pytest.mark.long  # tells of the failure that the long form above makes
 def test_the_tenants_own_journal_may_tell(month: Month) -> None:
     """The scan does find what is there: a tenant's journal names the account of the failed posting."""
     stories = [("errors", row["story"]) for row in month.clients["meadow"].ask("SELECT DISTINCT story FROM system.errors")]
