@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from ntro_dagster.boundary.periods import last_day, shifted
 from ntro_dagster.bundles.fields import LONGEST_SLUG, SLUG
 from ntro_dagster.errors import UsageError
 
@@ -57,15 +57,14 @@ def new_bundle(slug: str, parent: Path) -> list[Path]:
     root = parent / slug
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FolderTakenError(folder=root)
-    month = _month_before(datetime.now(UTC).date())
-    period = f"{month:%Y-%m}"
-    last = month.replace(day=calendar.monthrange(month.year, month.month)[1])
+    period = shifted(f"{datetime.now(UTC):%Y-%m}", -1)
+    last = last_day(period)
     values = {
         "slug": slug,
         "title": slug.replace("-", " ").capitalize(),
         "source": SOURCE,
         "start": period,
-        "first_day": f"{month:%d/%m/%Y}",
+        "first_day": f"{last.replace(day=1):%d/%m/%Y}",
         "last_day": last.isoformat(),
     }
     written = {
@@ -98,7 +97,3 @@ def table_sql(slug: str, name: str, columns: str, constraints: str, what: str) -
 def template(name: str, values: dict[str, str]) -> str:
     text = (files("ntro_dagster.authoring") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
     return Template(text).substitute(values)
-
-
-def _month_before(day: date) -> date:
-    return date(day.year - (day.month == 1), (day.month - 2) % 12 + 1, 1)

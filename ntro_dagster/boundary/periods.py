@@ -48,6 +48,12 @@ def open_period(text: str) -> str:
     return text
 
 
+def shifted(period: str, months: int) -> str:
+    """The period so many months later; earlier, where `months` is below 0."""
+    number = int(period[:4]) * 12 + int(period[5:]) - 1 + months
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"
+
+
 def last_day(period: str) -> date:
     year, month = int(period[:4]), int(period[5:])
     return date(year, month, calendar.monthrange(year, month)[1])

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
+from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.errors import UsageError
 
 GRACE = timedelta(hours=2)
@@ -98,9 +99,7 @@ class Schedule:
 
     def period(self, tick: datetime, offset: int = DEFAULT_OFFSET) -> str:
         """The month that a tick is for, `YYYY-MM`: reckoned from its date where the schedule is at home."""
-        local = tick.astimezone(self.zone)
-        months = local.year * 12 + local.month - 1 + offset
-        return f"{months // 12:04d}-{months % 12 + 1:02d}"
+        return shifted(f"{tick.astimezone(self.zone):%Y-%m}", offset)
 
 
 def schedule(cron: str, timezone: str) -> Schedule:

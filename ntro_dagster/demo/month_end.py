@@ -8,13 +8,14 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
 
+from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.demo.documents import TENANTS, DemoTenant, write_documents
 from ntro_dagster.desk.members import MemberExistsError, add_member, set_password
@@ -58,7 +59,7 @@ class DemoStuckError(NtroError):
 
 
 def last_month() -> str:
-    return (datetime.now(UTC).replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+    return shifted(f"{datetime.now(UTC):%Y-%m}", -1)
 
 
 def run(home: Home, *, once: bool, console: Console) -> None:

@@ -17,7 +17,7 @@ from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
 from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.row_story import row_story
-from ntro_dagster.desk.rows import MOST_ROWS, RowUnknownError, changed_since, index, plain, window
+from ntro_dagster.desk.rows import MOST_ROWS, changed_since, index, plain_row, row_of, window
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.lifecycle import ACCEPT, APPROVE, EDIT
@@ -62,13 +62,17 @@ Text = Annotated[str, Query(max_length=200, pattern=NO_NUL)]
 Slug = Annotated[str, Query(max_length=63, pattern=NO_NUL)]
 
 
+Sort = Annotated[str | None, Query(max_length=64, pattern=NO_NUL)]
+Group = Literal["ready", "mine", "waiting"] | None
+
+
 class FilterBody(BaseModel):
     """Rows of a subledger; what is left out does not narrow."""
 
     entity: str | None = Field(None, max_length=63, pattern=NO_NUL)
     period: str | None = Field(None, pattern=PERIOD_PATTERN)
     status: list[Annotated[str, Field(max_length=40, pattern=NO_NUL)]] = Field(default_factory=list, max_length=40)
-    group: Literal["ready", "mine", "waiting"] | None = None
+    group: Group = None
     q: str | None = Field(None, max_length=200, pattern=NO_NUL)
 
     def where(self) -> Filter:
@@ -87,7 +91,6 @@ def wanted(
 
 
 Wanted = Annotated[Filter, Depends(wanted)]
-Group = Literal["ready", "mine", "waiting"] | None
 
 
 class Ids(BaseModel):
@@ -159,7 +162,7 @@ async def rows_index(
     *,
     where: Wanted,
     group: Group = None,
-    sort: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
+    sort: Sort = None,
 ) -> Response:
     """Id and number of status of every row that matches, 17 bytes each, in order."""
     kind = await desk_of(request).ledger(database, ledger)
@@ -198,13 +201,12 @@ async def comment(
 ) -> dict[str, Any]:
     """Kept for ever; no part of what an approval binds to."""
     kind = await desk_of(request).ledger(database, ledger)
-    if not await window(database, kind, [row_id]):
-        raise RowUnknownError(row=row_id)
+    await row_of(database, kind, row_id)
     made = await database.fetch_single(
         "INSERT INTO system.row_comments (subledger, row_id, by, text) VALUES (%s, %s, %s, %s) RETURNING id, at, by, text",
         [kind.table, row_id, member.login, said.text],
     )
-    return {name: plain(value) for name, value in made.items()}
+    return plain_row(made)
 
 
 @router.get("/subledgers/{ledger}/groups", response_model=shapes.Heaps)

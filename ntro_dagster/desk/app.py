@@ -103,9 +103,9 @@ def status_of(error: NtroError) -> int:
 
 
 async def _explained(request: Request, error: Any) -> Response:
-    if isinstance(error, LoginNeededError) and "hx-request" in request.headers:  # a part of a page: the page itself is to go
-        return Response(status_code=401, headers={"HX-Redirect": "/login"})
     if isinstance(error, LoginNeededError):
+        if "hx-request" in request.headers:  # a part of a page: the page itself is to go
+            return Response(status_code=401, headers={"HX-Redirect": "/login"})
         return RedirectResponse(f"/login?next={error.values['target']}", 303)
     status = _as_spec(request, status_of(error))
     rows = error.values.get("rows")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ntro_dagster.desk.rows import plain
+from ntro_dagster.desk.rows import plain, plain_row
 from ntro_dagster.errors import NotFoundError
 from ntro_dagster.ingest.store import DocumentDamagedError, DocumentStore
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -48,7 +48,7 @@ async def document(database: TenantDatabase, document_id: UUID) -> dict[str, Any
     )
     if found is None:
         raise DocumentUnknownError(document=document_id)
-    return {name: plain(value) for name, value in found.items()} | {"media_type": media_type(found["name"])}
+    return plain_row(found) | {"media_type": media_type(found["name"])}
 
 
 async def content(database: TenantDatabase, store: DocumentStore, document_id: UUID) -> tuple[Path, dict[str, Any]]:

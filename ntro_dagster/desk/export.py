@@ -12,16 +12,16 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from io import TextIOWrapper
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
 from psycopg import sql
 from starlette.responses import Response, StreamingResponse
 
-from ntro_dagster.desk.api import ERRORS, NO_NUL, Group, LedgerName, Wanted
+from ntro_dagster.desk.api import ERRORS, Group, LedgerName, Sort, Wanted
 from ntro_dagster.desk.cells import as_cell, in_csv
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Member, desk_of
@@ -39,7 +39,6 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ABOUT = "ntro"
 
 router = APIRouter(prefix="/v1", responses=ERRORS)
-Sort = Annotated[str | None, Query(max_length=64, pattern=NO_NUL)]
 
 
 class ExportTooLargeError(UsageError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
-from ntro_dagster.boundary.tenant_logs import LOGS
+from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.desk import activity, month
 from ntro_dagster.desk.api import LARGEST_NUMBER, NO_NUL, LedgerName, described
 from ntro_dagster.desk.desk import Desk
@@ -194,9 +193,9 @@ async def _month(request: Request, database: Database, slug: str, period: str) -
     return {
         "entity": entity,
         "period": period,
-        "earlier": _before(period),
+        "earlier": shifted(period, -1),
         "standing": await month.standing(database, ledgers, entity["id"], period),
-        "books": await month.books(database, entity["id"], period, _before(period)),
+        "books": await month.books(database, entity["id"], period, shifted(period, -1)),
         "closes": await month.closes(database, entity["id"], period),
     }
 
@@ -208,11 +207,6 @@ async def books_if_approved(slug: EntitySlug, period: Month, request: Request, d
     entity = await month.entity(database, slug)
     tie = await tie_out(desk, database, await desk.ledgers(database), entity, period)
     return page(request, "tie_out.html", member, "board", {"tie": tie})
-
-
-def _before(period: str) -> str:
-    year, number = int(period[:4]), int(period[5:])
-    return f"{year - (number == 1):04d}-{(number - 2) % 12 + 1:02d}"
 
 
 @router.get("/entities/{slug}/periods/{period}/accounts/{account}", response_class=HTMLResponse)
@@ -240,7 +234,7 @@ async def runs(request: Request, database: Database, member: Visitor) -> Respons
 
 @router.get("/runs/{run_id}", response_class=HTMLResponse)
 async def run(run_id: UUID, request: Request, database: Database, member: Visitor) -> Response:
-    logs = File(os.environ[LOGS]) if LOGS in os.environ else None
+    logs = desk_of(request).settings.logs
     return page(request, "run.html", member, "runs", {"run": await activity.run(database, run_id, logs)})
 
 

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from psycopg import sql
 from pydantic import BaseModel, Field, model_validator
 
 from ntro_dagster.desk import shapes
 from ntro_dagster.desk.api import ERRORS, FilterBody, LedgerName
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import Database, Decider, Member, desk_of
-from ntro_dagster.desk.rows import RowUnknownError, chosen, plain, window
+from ntro_dagster.desk.rows import chosen, plain, plain_row, row_of, window
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -127,8 +128,6 @@ async def _narrowed(
     where = _where(body, ids)
     if body is None or body.group is None:
         return where
-    from psycopg import sql  # noqa: PLC0415
-
     condition, values = chosen(kind, where, body.group, member)
     found = await database.fetch(
         sql.SQL("SELECT t.id FROM {} t WHERE {}").format(sql.Identifier("ledgers", kind.table), condition), values
@@ -204,10 +203,8 @@ async def validate(ledger: LedgerName, new: NewValues, request: Request, databas
     """What is wrong with new values for a row, by column, as the row type's own model says."""
     desk = desk_of(request)
     kind = await desk.ledger(database, ledger)
-    rows = await window(database, kind, [new.id])
-    if not rows:
-        raise RowUnknownError(row=new.id)
-    wrong = await desk.models.errors(kind.table, as_model(rows[0]), new.values, kind.lifecycle.clean)
+    row = await row_of(database, kind, new.id)
+    wrong = await desk.models.errors(kind.table, as_model(row), new.values, kind.lifecycle.clean)
     not_theirs = {name: "not for people to edit" for name in new.values if name not in kind.editable}
     return {"fields": {name: what for name, what in wrong.items() if not name or name in new.values} | not_theirs}
 
@@ -229,7 +226,7 @@ async def signals(database: Database, _: Member, ids: Annotated[str, Query(max_l
             WHERE s.id = ANY(%s) GROUP BY s.id ORDER BY s.seq""",
         [wanted],
     )
-    return [{name: plain(value) for name, value in row.items()} for row in rows]
+    return [plain_row(row) for row in rows]
 
 
 @router.post("/signals/{signal_id}/withdraw", response_model=shapes.Withdrawn)

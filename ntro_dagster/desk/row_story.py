@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import sql
 
 from ntro_dagster.desk.documents import media_type
-from ntro_dagster.desk.rows import RowUnknownError, counts_as_alike, likeness, plain, window
+from ntro_dagster.desk.rows import alike, plain, plain_row, row_of
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
 
@@ -17,10 +17,7 @@ MOST_ALIKE = 20
 
 async def row_story(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> dict[str, Any]:
     """Raises: `RowUnknownError`."""
-    found = await window(database, kind, [row_id])
-    if not found:
-        raise RowUnknownError(row=row_id)
-    row = found[0]
+    row = await row_of(database, kind, row_id)
     kept = await database.fetch_one(
         sql.SQL("SELECT raw_payload FROM {} WHERE id = %s").format(sql.Identifier("ledgers", kind.table)), [row_id]
     )
@@ -86,27 +83,25 @@ async def _edits(database: TenantDatabase, kind: TypeDescription, row_id: UUID) 
             WHERE r.row_id = %s AND s.subledger = %s AND s.payload <> '{}' ORDER BY s.seq""",
         [row_id, kind.table],
     )
-    return [{name: plain(value) for name, value in row.items()} for row in rows]
+    return [plain_row(row) for row in rows]
 
 
 async def _comments(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
     rows = await database.fetch(
         "SELECT id, at, by, text FROM system.row_comments WHERE subledger = %s AND row_id = %s ORDER BY at", [kind.table, row_id]
     )
-    return [{name: plain(value) for name, value in row.items()} for row in rows]
+    return [plain_row(row) for row in rows]
 
 
 async def _duplicates(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
-    columns = likeness(kind)
-    if not columns:
+    source = alike(kind)
+    if source is None:
         return []
-    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in columns)
     rows = await database.fetch(
         sql.SQL(
-            "SELECT o.id, o.period, o.status, o.source_ref, to_jsonb(o) ->> 'posted_journal_ref' AS posted_journal_ref "
-            "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id "
-            "AND o.status = ANY(%s) WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
-        ).format(table=sql.Identifier("ledgers", kind.table), same=same),
-        [counts_as_alike(kind), row_id, MOST_ALIKE],
+            "SELECT o.id, o.period, o.status, o.source_ref, to_jsonb(o) ->> 'posted_journal_ref' AS posted_journal_ref {} "
+            "WHERE t.id = %s ORDER BY o.period, o.created_at LIMIT %s"
+        ).format(source),
+        [row_id, MOST_ALIKE],
     )
-    return [{name: plain(value) for name, value in row.items()} for row in rows]
+    return [plain_row(row) for row in rows]

@@ -67,6 +67,10 @@ def plain(value: Any) -> Any:
     return value
 
 
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in row.items()}
+
+
 def money(value: Decimal) -> str:
     """Every digit that was stored, but for zeros that the column's scale put behind the cents."""
     whole, _, rest = format(value, "f").partition(".")
@@ -138,13 +142,20 @@ async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
         ).format(table=sql.Identifier("ledgers", kind.table), digest=sql.Identifier("ledgers", f"{kind.table}_digest")),
         {"ids": list(ids), "ledger": kind.table},
     )
-    alike = await _alike(database, kind, [row["id"] for row in rows])
+    twins = await _twins(database, kind, [row["id"] for row in rows])
     signed = await _signed(database, kind, [row["id"] for row in rows])
     return [
         _shown(kind, row)
-        | {"duplicate_of": alike.get(row["id"], 0), "signed_by": signed.get((row["id"], bytes(row["digest"])), [])}
+        | {"duplicate_of": twins.get(row["id"], 0), "signed_by": signed.get((row["id"], bytes(row["digest"])), [])}
         for row in rows
     ]
+
+
+async def row_of(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> dict[str, Any]:
+    """As `window` has it. Raises: `RowUnknownError`."""
+    for row in await window(database, kind, [row_id]):
+        return row
+    raise RowUnknownError(row=row_id)
 
 
 async def _signed(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[tuple[UUID, bytes], list[str]]:
@@ -184,31 +195,30 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def likeness(kind: TypeDescription) -> tuple[str, ...]:
-    """The columns by which two rows are probably one thing entered twice: who, when, how much. Empty where one is missing."""
+def alike(kind: TypeDescription) -> sql.Composable | None:
+    """`FROM` for a row `t` and each other row `o` of its entity that is probably the same thing entered twice, and was neither
+    turned down nor left out: who, when and how much are the same. None where a type has not all three.
+    """
     of = {wanted: [name for name in kind.content if kind.columns[name] == wanted] for wanted in ("text", "date", "money")}
-    return (of["text"][0], of["date"][0], of["money"][0]) if all(of.values()) else ()
+    if not all(of.values()):
+        return None
+    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(names[0])) for names in of.values())
+    return sql.SQL(
+        "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY({counting})"
+    ).format(
+        table=sql.Identifier("ledgers", kind.table),
+        same=same,
+        counting=sql.Literal([*kind.lifecycle.let_through, kind.lifecycle.clean]),
+    )
 
 
-def counts_as_alike(kind: TypeDescription) -> list[str]:
-    """Statuses of rows that a row is held against: not those that were turned down or left out."""
-    return [*kind.lifecycle.let_through, kind.lifecycle.clean]
-
-
-async def _alike(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[UUID, int]:
+async def _twins(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many other rows of the entity, not turned down, say the same of who, when and how much."""
-    columns = likeness(kind)
-    if not columns or not ids:
+    source = alike(kind)
+    if source is None or not ids:
         return {}
-    table = sql.Identifier("ledgers", kind.table)
-    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in columns)
     found = await database.fetch(
-        sql.SQL(
-            "SELECT t.id, count(*) AS others FROM {table} t "
-            "JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY(%s) "
-            "WHERE t.id = ANY(%s) GROUP BY t.id"
-        ).format(table=table, same=same),
-        [counts_as_alike(kind), list(ids)],
+        sql.SQL("SELECT t.id, count(*) AS others {} WHERE t.id = ANY(%s) GROUP BY t.id").format(source), [list(ids)]
     )
     return {row["id"]: row["others"] for row in found}
 

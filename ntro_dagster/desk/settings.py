@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import UsageError
 
 TENANT, DATABASE_URL, DOCUMENTS, PORT = "NTRO_TENANT", "NTRO_DESK_DATABASE_URL", "NTRO_DOCUMENTS", "NTRO_DESK_PORT"
@@ -30,6 +31,7 @@ class Settings:
     """Attributes:
     database: URL of the desk's role.
     hosts: what a request may call us, without the port.
+    logs: where runs print; None: nowhere that is known.
     """
 
     tenant: str
@@ -37,6 +39,7 @@ class Settings:
     documents: Path
     port: int
     hosts: tuple[str, ...]
+    logs: Path | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -51,4 +54,5 @@ class Settings:
             Path(os.environ[DOCUMENTS]),
             int(os.environ[PORT]),
             (host_name(tenant),),
+            Path(os.environ[LOGS]) if LOGS in os.environ else None,
         )

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from ntro_dagster.desk.api import ERRORS, NO_NUL, LedgerName, Problem
 from ntro_dagster.desk.doors import Database, Decider, RoleMayNotError, desk_of
 from ntro_dagster.desk.review_api import ValuesInvalidError, as_model, receipt
-from ntro_dagster.desk.rows import RowUnknownError, window
+from ntro_dagster.desk.rows import RowUnknownError, row_of
 from ntro_dagster.desk.sittings import Sitting, label_of
 from ntro_dagster.desk.task_shapes import RowDecided, TaskDecided
 from ntro_dagster.desk.tasks import SPEC, TaskId, known_entity, known_task, root
@@ -177,7 +177,7 @@ async def act_on_row(
     """One cell, or one row that is turned down. The rest of the task stays as open as it was."""
     task = await known_task(database, root(task_id))
     kind = await desk_of(request).ledger(database, action.ledger)
-    row = await _row(database, kind, action.rowId)
+    row = await row_of(database, kind, action.rowId)
     if (row["entity"], row["period"]) != (task["entity"], task["period"]):
         raise RowUnknownError(row=action.rowId)
     if action.action == "reject_row":
@@ -190,7 +190,7 @@ async def act_on_row(
 async def reject(ledger: LedgerName, row: RowId, request: Request, database: Database, member: Operator) -> dict[str, Any]:
     """For operators: turn down a row that is stuck."""
     kind = await desk_of(request).ledger(database, ledger)
-    return await _reject(database, kind, await _row(database, kind, row), member, "rejected by an operator, outside of a task")
+    return await _reject(database, kind, await row_of(database, kind, row), member, "rejected by an operator, outside of a task")
 
 
 @router.patch("/subledgers/{ledger}/{rowId}", response_model=RowDecided)
@@ -199,16 +199,9 @@ async def patch(
 ) -> dict[str, Any]:
     """For operators: correct one cell."""
     kind = await desk_of(request).ledger(database, ledger)
-    found = await _row(database, kind, row)
+    found = await row_of(database, kind, row)
     reason = "edited by an operator, outside of a task"
     return await _edit(request, database, kind, found, member=member, reason=reason, cell=(cell.field, cell.value))
-
-
-async def _row(database: TenantDatabase, kind: TypeDescription, row: UUID) -> dict[str, Any]:
-    found = await window(database, kind, [row])
-    if not found:
-        raise RowUnknownError(row=row)
-    return found[0]
 
 
 async def _reject(

@@ -17,7 +17,7 @@ from ntro_dagster.desk.api import ERRORS, NO_NUL
 from ntro_dagster.desk.documents import media_type
 from ntro_dagster.desk.doors import Database, Member, desk_of
 from ntro_dagster.desk.month import EntityMonthUnknownError, closes
-from ntro_dagster.desk.rows import plain
+from ntro_dagster.desk.rows import plain, plain_row
 from ntro_dagster.desk.task_shapes import (
     EntitySummary,
     Event,
@@ -140,12 +140,12 @@ async def snapshots(task_id: TaskId, database: Database, _: Member) -> dict[str,
             WHERE s.entity_id = %s AND s.period = %s GROUP BY s.id ORDER BY s.seq DESC LIMIT %s""",
         [task["entity_id"], task["period"], MOST_EVENTS],
     )
-    steps = [{name: plain(value) for name, value in step.items()} for step in did["steps"]]
+    steps = [plain_row(step) for step in did["steps"]]
     return {
         "ingest": {"shown": {"steps": [step for step in steps if not step["kind"]]}, "decided": []},
         "review": {
             "shown": {"steps": [step for step in steps if step["kind"]]},
-            "decided": [{name: plain(value) for name, value in each.items()} for each in decided],
+            "decided": [plain_row(each) for each in decided],
         },
     }
 
