@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import shutil
 import tempfile
@@ -11,7 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +17,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.platforms.postgres.server import PostgresServer
@@ -75,16 +74,13 @@ def tenant() -> Iterator[Tenant]:
         credentials = provision_database(server.admin_dsn(), key="bench")
         deploy(credentials.owner, platform_bundle())
         entity = uuid4()
-        with psycopg.connect(credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
+        with psycopg.connect(credentials.owner) as owner:
             owner.execute(
                 "INSERT INTO system.entities (id, slug, name, currency, schema_name) "
                 "VALUES (%s, 'bench', 'Bench', 'GBP', 'bench')",
                 [entity],
             )
-            owner.cursor().executemany(
-                "INSERT INTO ledgers.accounts (code, name, type) VALUES (%(code)s, %(name)s, %(type)s)",
-                list(csv.DictReader(chart)),
-            )
+            install_chart(owner)
         yield Tenant(credentials, server.admin_dsn("bench"), entity)
     finally:
         server.stop()

@@ -33,6 +33,7 @@ class ExpenseRow(Row):
     )
     accounts: ClassVar[tuple[str, ...]] = ("category",)
     amount_at: ClassVar[str] = "amount_gross"
+    control: ClassVar[str] = "CREDITORS"
 
     event_id: UUID | None = None
     vendor: str | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Self
+from uuid import UUID
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ntro_dagster.boundary.periods import last_day
-from ntro_dagster.subledger.proposals import JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.proposals import JournalEntryLineItem, JournalKind, JournalProposal
 from ntro_dagster.subledger.registry import register_type
 from ntro_dagster.subledger.row import CurrencyCode, Row
 
@@ -27,7 +28,9 @@ def _side(line: dict[str, Any], name: str) -> Decimal:
 
 @register_type("journal_proposals")
 class JournalProposalRow(Row):
-    """Lines are kept loose here, as `{account_code, description, debit, credit, tax_code?}`; strict at the hand-off."""
+    """Lines are kept loose here, as `{account_code, description, debit, credit, party?, tax_code?, dimensions?}`; strict at the
+    hand-off.
+    """
 
     required: ClassVar[tuple[str, ...]] = ("lines",)
     editable: ClassVar[tuple[str, ...]] = ("description", "posting_date", "currency", "lines")
@@ -38,6 +41,8 @@ class JournalProposalRow(Row):
     posting_date: date | None = None
     currency: CurrencyCode | None = None
     lines: list[dict[str, Any]] = Field(default_factory=list)
+    kind: JournalKind = JournalKind.ENTRY
+    reverses: UUID | None = None
 
     @model_validator(mode="after")
     def _lines_make_a_journal(self) -> Self:
@@ -77,8 +82,12 @@ class JournalProposalRow(Row):
                     description=line.get("description"),
                     debit=_side(line, "debit"),
                     credit=_side(line, "credit"),
+                    party=line.get("party"),
                     tax_code=line.get("tax_code"),
+                    dimensions=line.get("dimensions") or {},
                 )
                 for line in row.lines
             ),
+            kind=row.kind,
+            reverses=row.reverses,
         )

@@ -61,14 +61,16 @@ class RowModels:
         fields: dict[str, str] = answer["fields"]
         return fields
 
-    async def movements(self, table: str, rows: Sequence[Mapping[str, Any]], currency: str) -> tuple[list[Movement], int]:
+    async def movements(
+        self, table: str, rows: Sequence[Mapping[str, Any]], currency: str, accounts: Mapping[str, str]
+    ) -> tuple[list[Movement], int]:
         """What the rows' journals would move in the general ledger, and of how many rows no journal can be made.
 
-        Args: `currency`: the entity's.
+        Args: `currency`: the entity's; `accounts`: codes of accounts by role.
 
         Raises: `ValuesNotCheckedError`.
         """
-        answer = await self._answer({"table": table, "rows": rows, "currency": currency})
+        answer = await self._answer({"table": table, "rows": rows, "currency": currency, "accounts": accounts})
         lines = [Movement(account, code, Decimal(debit), Decimal(credit)) for account, code, debit, credit in answer["lines"]]
         return lines, answer["unable"]
 

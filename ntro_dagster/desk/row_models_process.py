@@ -18,6 +18,7 @@ from pydantic import ValidationError
 import ntro_dagster
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.bundles.active import ACTIVE, active_set
+from ntro_dagster.gl.chart import NamedAccounts
 from ntro_dagster.gl.posting import proposer
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
 from ntro_dagster.subledger.row import EXACT
@@ -47,19 +48,26 @@ def judged(kind: SubledgerType, question: dict[str, Any]) -> dict[str, str]:
 
 def proposed(kind: SubledgerType, question: dict[str, Any]) -> dict[str, Any]:
     """What the journals of these rows would move: `[account, currency, debit, credit]` each, and how many rows make none."""
-    propose = proposer(kind, question["currency"])
-    moved: dict[tuple[str, str], list[Decimal]] = {}
+    propose = proposer(kind, question["currency"], NamedAccounts(question["accounts"]))
+    rows: list[Any] = []
     unable = 0
     for row in question["rows"]:
         known = {name: value for name, value in row.items() if name in kind.model.model_fields}
         try:
-            journal = propose(kind.model.model_validate({**known, "status": kind.lifecycle.approved}))
+            rows.append(kind.model.model_validate({**known, "status": kind.lifecycle.approved}))
         except Exception:  # an author's code, on a row that may not be complete
             unable += 1
+    moved: dict[tuple[str, str], list[Decimal]] = {}
+    for together in [rows] if hasattr(kind.model, "aggregate_for_gl") else [[row] for row in rows]:
+        try:
+            journals = propose(together)
+        except Exception:
+            unable += len(together)
             continue
-        for line in journal.lines:
-            sums = moved.setdefault((line.account_code, journal.currency), [Decimal(0), Decimal(0)])
-            sums[0], sums[1] = EXACT.add(sums[0], line.debit), EXACT.add(sums[1], line.credit)
+        for journal in journals:
+            for line in journal.lines:
+                sums = moved.setdefault((line.account_code, journal.currency), [Decimal(0), Decimal(0)])
+                sums[0], sums[1] = EXACT.add(sums[0], line.debit), EXACT.add(sums[1], line.credit)
     lines = [[account, currency, str(debit), str(credit)] for (account, currency), (debit, credit) in sorted(moved.items())]
     return {"lines": lines, "unable": unable}
 

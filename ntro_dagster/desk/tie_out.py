@@ -10,6 +10,7 @@ from psycopg import sql
 
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.rows import plain
+from ntro_dagster.gl.chart import named_accounts
 from ntro_dagster.gl.trial_balance import trial_balance
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
@@ -34,13 +35,14 @@ async def tie_out(
     moved: Sums = {}
     rows = doubtful = unable = 0
     left_out = False
+    accounts = (await named_accounts(database)).codes
     for kind in ledgers.values():
         if not kind.proposes or kind.lifecycle.posted is None:
             continue
         found = await _open_rows(database, kind, entity["id"], period)
         left_out = left_out or len(found) > MOST_ROWS
         certain = [row for row in found[:MOST_ROWS] if row["status"] != kind.lifecycle.in_doubt]
-        lines, failed = await desk.models.movements(kind.table, certain, entity["currency"])
+        lines, failed = await desk.models.movements(kind.table, certain, entity["currency"], accounts)
         rows, doubtful, unable = rows + len(certain), doubtful + len(found[:MOST_ROWS]) - len(certain), unable + failed
         for line in lines:
             _add(moved, (line.account, line.currency), line.debit, line.credit)

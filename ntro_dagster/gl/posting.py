@@ -1,34 +1,35 @@
 """Approved rows become journals, exactly once.
 
 One transaction writes the journals, their lines, and POSTED with the journal's reference on the rows: whatever dies,
-either all of a batch is there or none of it. The external id is the row's own, and unique, so a second run finds
+either all of a batch is there or none of it. The external id is the rows' own, and unique, so a second run finds
 nothing left to do and could not post twice if it tried.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ntro_dagster.errors import NtroError
+from ntro_dagster.gl.bills import as_journal
+from ntro_dagster.gl.chart import NamedAccounts, named_accounts
+from ntro_dagster.gl.translation import RateMissingError, Wanted, rates, translated
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
-from ntro_dagster.subledger.proposals import BillProposal, JournalEntryLineItem, JournalProposal
+from ntro_dagster.subledger.proposals import BillProposal, JournalProposal
 from ntro_dagster.subledger.registry import SubledgerType
-from ntro_dagster.subledger.row import EXACT
-
-VAT_ACCOUNT = "1400"
-CREDITORS_ACCOUNT = "2000"
-SUSPENSE_ACCOUNT = "5999"
 
 BATCH = 5_000
 """Rows posted per transaction."""
 
 JOURNAL_NAMESPACE = uuid.UUID("2b1d9a5e-63c0-5d0e-9b3e-0d6d2f3f7a11")
+
+_FIRST = uuid.UUID(int=0)
 
 
 class PostingConflictError(NtroError):
@@ -47,87 +48,126 @@ class AccountUnknownError(NtroError):
     mend = "reject the rows or add the accounts; nothing of this batch was posted"
 
 
+class RowsLostError(NtroError):
+    """Values: `rows`."""
+
+    code = "ROWS_NOT_IN_A_JOURNAL"
+    summary = "a type made journals of many rows, and not of each row once"
+    detail = "{rows} row(s) are in none of the journals that aggregate_for_gl made, or in several, or were not handed to it"
+    mend = "correct the type's aggregate_for_gl; nothing of this batch was posted"
+
+
 @dataclass(frozen=True, slots=True)
 class Posted:
     rows: int = 0
     batches: int = 0
 
 
-def as_journal(bill: BillProposal) -> JournalProposal:
-    """Net to the category (or suspense), VAT to its account, gross to creditors by vendor."""
-    net = EXACT.subtract(bill.gross, bill.vat)
-    lines = [
-        JournalEntryLineItem(account_code=account, debit=amount, description=bill.description)
-        for account, amount in ((bill.category or SUSPENSE_ACCOUNT, net), (VAT_ACCOUNT, bill.vat))
-        if amount > 0
-    ]
-    lines.append(JournalEntryLineItem(account_code=CREDITORS_ACCOUNT, credit=bill.gross, party=bill.vendor))
-    return JournalProposal(
-        external_id=bill.external_id,
-        row_id=bill.row_id,
-        posting_date=bill.posting_date,
-        description=bill.description,
-        currency=bill.currency,
-        lines=tuple(lines),
-    )
+Propose = Callable[[Sequence[Any]], list[JournalProposal]]
 
 
 async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) -> Posted:
     """Post every approved row of the partition: those in the status before the posted one. Nothing, where the type has none.
 
     Args:
-        currency: the entity's, for proposals that name none.
+        currency: the entity's: for proposals that name none, and what journals in another are translated into.
 
-    Raises: `PostingConflictError`, `AccountUnknownError`; batches before the failing one stay posted.
+    Raises: `PostingConflictError`, `AccountUnknownError`, `AccountRoleMissingError`, `RowsLostError`; batches before the failing
+        one stay posted. `RateMissingError` when all that has a rate is posted.
     """
     posted = Posted()
     if handle.kind.lifecycle.posted is None:
         return posted
-    propose = proposer(handle.kind, currency)
-    while rows := await _post_batch(handle, period, propose):
-        posted = Posted(posted.rows + rows, posted.batches + 1)
+    accounts = await named_accounts(handle.database)
+    batch = _Batch(handle, period, currency, accounts, proposer(handle.kind, currency, accounts))
+    while await batch.post():
+        posted = Posted(posted.rows + batch.posted, posted.batches + 1)
+    if batch.waiting:
+        named = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(batch.waiting, key=str))
+        raise RateMissingError(rates=named, rows=batch.held)
     return posted
 
 
-def proposer(kind: SubledgerType, currency: str) -> Callable[[Any], JournalProposal]:
-    """What makes a journal of a row of that type. Args: `currency`: for proposals that name none."""
+def proposer(kind: SubledgerType, currency: str, accounts: NamedAccounts) -> Propose:
+    """What makes journals of rows of that type: one of each, unless the type aggregates. Args: `currency`: for proposals that
+    name none.
+    """
     model: Any = kind.model
 
-    def propose(row: Any) -> JournalProposal:
+    def one(row: Any) -> JournalProposal:
         if kind.table == "journal_proposals":
             return model.propose_for_gl(row, currency=currency)  # type: ignore[no-any-return]
         proposal = model.propose_for_gl(row)
-        return as_journal(proposal) if isinstance(proposal, BillProposal) else proposal
+        return as_journal(proposal, accounts) if isinstance(proposal, BillProposal) else proposal
 
-    return propose
+    def many(rows: Sequence[Any]) -> list[JournalProposal]:
+        journals = list(model.aggregate_for_gl(rows))
+        named = sorted(row for journal in journals for row in journal.rows)
+        if named != sorted(row.id for row in rows):
+            raise RowsLostError(rows=len({row.id for row in rows} ^ set(named)) or len(named) - len(set(named)))
+        return journals
+
+    return many if hasattr(model, "aggregate_for_gl") else lambda rows: [one(row) for row in rows]
 
 
-async def _post_batch(handle: SubledgerHandle, period: str, propose: Callable[[Any], JournalProposal]) -> int:
-    database = handle.database
-    table = sql.Identifier("ledgers", handle.kind.table)
-    lifecycle = handle.kind.lifecycle
-    async with database.transaction(Actor.run(handle.task_id)):
-        rows = await database.fetch(
-            sql.SQL(
-                "SELECT * FROM {} WHERE entity_id = %s AND period = %s AND status = %s "
-                "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
-            ).format(table),
-            [handle.entity_id, period, lifecycle.approved, BATCH],
-        )
-        if not rows:
-            return 0
-        journals = [propose(handle.model(row)) for row in rows]
-        await _check_accounts(handle, journals)
-        await _write(handle, period, journals)
-        await database.execute(
-            sql.SQL(
-                "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
-                "task_id = %s, updated_at = now() FROM new_journals p WHERE t.id = p.row_id AND t.status = %s"
-            ).format(table),
-            [lifecycle.posted, handle.task_id, lifecycle.approved],
-        )
-        await database.execute("DROP TABLE new_journals, new_lines")
-    return len(rows)
+class _Batch:
+    """One transaction after the other, in the order of the rows' ids: those that wait for a rate are passed over."""
+
+    def __init__(self, handle: SubledgerHandle, period: str, currency: str, accounts: NamedAccounts, propose: Propose) -> None:
+        self._handle, self._period, self._currency, self._accounts, self._propose = handle, period, currency, accounts, propose
+        self._reached = _FIRST
+        self.posted = 0
+        self.held = 0
+        self.waiting: set[Wanted] = set()
+
+    async def post(self) -> bool:
+        """Whether there were rows to look at."""
+        handle, database = self._handle, self._handle.database
+        table = sql.Identifier("ledgers", handle.kind.table)
+        lifecycle = handle.kind.lifecycle
+        async with database.transaction(Actor.run(handle.task_id)):
+            rows = await database.fetch(
+                sql.SQL(
+                    "SELECT * FROM {} WHERE entity_id = %s AND period = %s AND status = %s AND id > %s "
+                    "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
+                ).format(table),
+                [handle.entity_id, self._period, lifecycle.approved, self._reached, BATCH],
+            )
+            if not rows:
+                return False
+            self._reached = rows[-1]["id"]
+            journals = await self._translated(self._propose([handle.model(row) for row in rows]))
+            self.posted = sum(len(journal.rows) for journal in journals)
+            if not journals:
+                return True
+            await _check_accounts(handle, journals)
+            await _write(handle, self._period, journals)
+            await database.execute(
+                sql.SQL(
+                    "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
+                    "task_id = %s, updated_at = now() FROM new_rows p WHERE t.id = p.row_id AND t.status = %s"
+                ).format(table),
+                [lifecycle.posted, handle.task_id, lifecycle.approved],
+            )
+            await database.execute("DROP TABLE new_journals, new_lines, new_rows")
+        return True
+
+    async def _translated(self, journals: Iterable[JournalProposal]) -> list[JournalProposal]:
+        """With amounts in the entity's currency; those for which no rate is known are left out, and noted."""
+        journals = list(journals)
+        foreign = [x for x in journals if x.currency != self._currency and x.translation is None]
+        wanted = {journal.external_id: Wanted(journal.currency, journal.posting_date) for journal in foreign}
+        known = await rates(self._handle.database, wanted.values(), to=self._currency)
+        ready: list[JournalProposal] = []
+        for journal in journals:
+            if (want := wanted.get(journal.external_id)) is None:
+                ready.append(journal)
+            elif (rate := known.get((want.currency, want.day))) is not None:
+                ready.append(translated(journal, rate, self._accounts))
+            else:
+                self.waiting.add(want)
+                self.held += len(journal.rows)
+        return ready
 
 
 async def _check_accounts(handle: SubledgerHandle, journals: Sequence[JournalProposal]) -> None:
@@ -141,51 +181,117 @@ async def _check_accounts(handle: SubledgerHandle, journals: Sequence[JournalPro
         raise AccountUnknownError(accounts=", ".join(row["code"] for row in unknown))
 
 
+_JOURNAL: Mapping[str, str] = {
+    "id": "uuid",
+    "row_id": "uuid",
+    "external_id": "text",
+    "posting_date": "date",
+    "description": "text",
+    "currency": "text",
+    "kind": "text",
+    "reverses": "uuid",
+    "functional_currency": "text",
+    "rate": "numeric",
+    "rate_source": "text",
+}
+_LINE = (
+    "journal_id",
+    "line_no",
+    "account_code",
+    "party",
+    "description",
+    "debit",
+    "credit",
+    "row_id",
+    "functional_debit",
+    "functional_credit",
+    "tax_code",
+    "dimensions",
+)
+_NAMES = ", ".join(_JOURNAL)
+
+
 async def _write(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
     database = handle.database
-    await database.execute(
-        "CREATE TEMPORARY TABLE new_journals (id uuid, row_id uuid, external_id text, posting_date date, "
-        "description text, currency text) ON COMMIT DROP"
-    )
+    columns = ", ".join(f"{name} {kind}" for name, kind in _JOURNAL.items())
+    await database.execute(f"CREATE TEMPORARY TABLE new_journals ({columns}) ON COMMIT DROP")
     await database.execute("CREATE TEMPORARY TABLE new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP")
+    await database.execute("CREATE TEMPORARY TABLE new_rows (row_id uuid, journal_id uuid, external_id text) ON COMMIT DROP")
+    await database.copy_in(sql.Identifier("pg_temp", "new_journals"), tuple(_JOURNAL), map(_journal, journals))
     await database.copy_in(
-        sql.Identifier("pg_temp", "new_journals"),
-        ("id", "row_id", "external_id", "posting_date", "description", "currency"),
-        ([_id(j), j.row_id, j.external_id, j.posting_date, j.description, j.currency] for j in journals),
+        sql.Identifier("pg_temp", "new_lines"), _LINE, (line for journal in journals for line in _lines_of(journal))
     )
     await database.copy_in(
-        sql.Identifier("pg_temp", "new_lines"),
-        ("journal_id", "line_no", "account_code", "party", "description", "debit", "credit", "row_id"),
-        (
-            [_id(j), number, line.account_code, line.party, line.description, line.debit, line.credit, j.row_id]
-            for j in journals
-            for number, line in enumerate(j.lines, start=1)
-        ),
+        sql.Identifier("pg_temp", "new_rows"),
+        ("row_id", "journal_id", "external_id"),
+        ([row, _id(journal), journal.external_id] for journal in journals for row in journal.rows),
     )
-    await database.execute("ANALYZE new_journals, new_lines")
+    await database.execute("ANALYZE new_journals, new_lines, new_rows")
     written = await database.fetch(
-        "WITH written AS (INSERT INTO ledgers.journals "
-        "(id, entity_id, period, external_id, posting_date, description, currency, run_id, row_id) "
-        "SELECT id, %(entity)s, %(period)s, external_id, posting_date, description, currency, %(run)s, row_id FROM new_journals "
+        f"WITH written AS (INSERT INTO ledgers.journals (entity_id, period, run_id, {_NAMES}) "
+        f"SELECT %(entity)s, %(period)s, %(run)s, {_NAMES} FROM new_journals "
         "ON CONFLICT (external_id) DO NOTHING RETURNING id) SELECT count(*) AS journals FROM written",
         {"entity": handle.entity_id, "period": period, "run": handle.task_id},
     )
     await database.execute(
-        "INSERT INTO ledgers.journal_lines SELECT l.* FROM new_lines l JOIN ledgers.journals j ON j.id = l.journal_id "
+        f"INSERT INTO ledgers.journal_lines ({', '.join(_LINE)}) "
+        f"SELECT {', '.join('l.' + name for name in _LINE)} FROM new_lines l JOIN ledgers.journals j ON j.id = l.journal_id "
         "WHERE j.txid = pg_current_xact_id() ORDER BY l.journal_id, l.line_no"
+    )
+    # A journal of one row names it itself.
+    await database.execute(
+        "INSERT INTO ledgers.journal_rows (row_id, journal_id) SELECT n.row_id, n.journal_id FROM new_rows n "
+        "JOIN ledgers.journals j ON j.id = n.journal_id WHERE j.txid = pg_current_xact_id() AND j.row_id IS NULL"
     )
     if written[0]["journals"] < len(journals):
         await _refuse_conflicts(handle, period)
 
 
-_LINES = "SELECT array_agg((account_code, party, debit, credit)::text ORDER BY line_no) FROM"
+def _journal(journal: JournalProposal) -> list[Any]:
+    rate = journal.translation
+    return [
+        _id(journal),
+        journal.row_id,
+        journal.external_id,
+        journal.posting_date,
+        journal.description,
+        journal.currency,
+        journal.kind,
+        journal.reverses,
+        rate and rate.currency,
+        rate and rate.rate,
+        rate and rate.source,
+    ]
+
+
+def _lines_of(journal: JournalProposal) -> Iterable[list[Any]]:
+    for number, line in enumerate(journal.lines, start=1):
+        yield [
+            _id(journal),
+            number,
+            line.account_code,
+            line.party,
+            line.description,
+            line.debit,
+            line.credit,
+            journal.row_id,
+            line.functional_debit,
+            line.functional_credit,
+            line.tax_code,
+            Jsonb(dict(line.dimensions)),
+        ]
+
+
+_LINES = "SELECT array_agg((account_code, party, debit, credit, dimensions)::text ORDER BY line_no) FROM"
+_ROWS = "SELECT array_agg(row_id ORDER BY row_id) FROM"
 
 
 async def _refuse_conflicts(handle: SubledgerHandle, period: str) -> None:
     conflicts = await handle.database.fetch_one(
         "SELECT count(*) AS conflicts FROM new_journals n JOIN ledgers.journals j USING (external_id) "
-        "WHERE (j.row_id, j.entity_id, j.period, j.posting_date, j.currency) "
-        "IS DISTINCT FROM (n.row_id, %s, %s, n.posting_date, n.currency) "
+        "WHERE (j.entity_id, j.period, j.posting_date, j.currency, j.kind, j.reverses) "
+        "IS DISTINCT FROM (%s, %s, n.posting_date, n.currency, n.kind, n.reverses) "
+        f"OR ({_ROWS} new_rows WHERE journal_id = n.id) IS DISTINCT FROM ({_ROWS} ledgers.journal_rows WHERE journal_id = j.id) "
         f"OR ({_LINES} new_lines WHERE journal_id = n.id) "
         f"IS DISTINCT FROM ({_LINES} ledgers.journal_lines WHERE journal_id = j.id)",
         [handle.entity_id, period],

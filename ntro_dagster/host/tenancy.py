@@ -5,16 +5,15 @@ The registry comes first, because it gives the id; every later step may be repea
 
 from __future__ import annotations
 
-import csv
 import secrets
 from collections.abc import Sequence
-from importlib.resources import files
 
 import psycopg
 
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import UsageError
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.host.home import Role, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
@@ -95,15 +94,12 @@ def _serve(installation: Installation) -> None:
 
 def _introduce(owner_dsn: str, tenant: Tenant, name: str) -> None:
     """The tenant's own name and its chart of accounts."""
-    with psycopg.connect(owner_dsn) as connection, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
+    with psycopg.connect(owner_dsn) as connection:
         connection.execute(
             "INSERT INTO system.tenant (id, slug, name) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING",
             [tenant.id, tenant.slug, name],
         )
-        accounts = [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)]
-        connection.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING", accounts
-        )
+        install_chart(connection)
 
 
 def create_entity(installation: Installation, tenant: str, slug: str, *, name: str, currency: str = "GBP") -> Entity:

@@ -27,6 +27,7 @@ class TypeDescription:
     content: columns that people review; `editable`: those they may change.
     proposes: whether it says how its rows are posted.
     amount: where a row has its amount, see `Row.amount_at`; `currency`: the column with its currency, if there is one.
+    control: role of its control account.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TypeDescription:
     proposes: bool
     amount: str | None = None
     currency: str | None = None
+    control: str | None = None
 
     @classmethod
     def of(cls, kind: SubledgerType) -> TypeDescription:
@@ -55,6 +57,7 @@ class TypeDescription:
             hasattr(kind.model, "propose_for_gl"),
             _amount(kind, columns),
             kind.model.currency_at if columns.get(kind.model.currency_at) == LogicalType.TEXT else None,
+            kind.model.control,
         )
 
     def as_json(self) -> dict[str, Any]:

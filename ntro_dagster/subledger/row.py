@@ -89,13 +89,16 @@ class Row(BaseModel):
 
     A type with statuses of its own annotates the field: `status: CallStatus = CallStatus.PENDING`.
 
-    A type that is posted has `propose_for_gl(row)`, which makes a proposal of an approved row.
+    A type that is posted has `propose_for_gl(row)`, which makes a proposal of an approved row; one that also has
+    `aggregate_for_gl(rows)` makes journals of many rows, each naming its own in `row_ids`.
 
     Attributes:
         accounts: where a row names accounts: a column (`category`), or a key of the items of a list (`lines[].account_code`).
         amount_at: where a row has the amount that limits of approval are held against: a money column (`amount_gross`), or a key
             of the items of a list, summed (`lines[].debit`). A type that does not say is taken to be above every limit.
         currency_at: the column with that amount's currency; where there is none, it is the entity's.
+        control: role of the account that stands for the subledger in the general ledger (`CREDITORS`): what its posted rows add
+            up to is what their journals put there, or the month cannot be closed.
         made_by: the person who last changed the content or accepted the row as it is; None where only runs did.
         approved_by: the person who approved it. Never the same as `made_by`: the database refuses it.
     """
@@ -106,6 +109,7 @@ class Row(BaseModel):
     accounts: ClassVar[tuple[str, ...]] = ()
     amount_at: ClassVar[str | None] = None
     currency_at: ClassVar[str] = "currency"
+    control: ClassVar[str | None] = None
     lifecycle: ClassVar[Lifecycle]
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4)

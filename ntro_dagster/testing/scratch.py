@@ -10,7 +10,6 @@ The first call on a machine makes the cluster, the first call of a release the t
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -20,7 +19,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import ntro_dagster
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.platforms.postgres.binaries import find_binaries
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.platforms.postgres.server import PostgresServer, postgres_url
@@ -114,15 +113,12 @@ def _template(server: ScratchServer, directory: Path) -> DatabaseCredentials:
 
 def _introduce(owner: str) -> None:
     """The tenant's name and its chart of accounts."""
-    with psycopg.connect(owner) as connection, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
+    with psycopg.connect(owner) as connection:
         connection.execute(
             "INSERT INTO system.tenant (id, slug, name) VALUES (%s, %s, 'Rehearsal') ON CONFLICT (id) DO NOTHING",
             [uuid.uuid5(uuid.NAMESPACE_OID, TENANT), TENANT],
         )
-        connection.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING",
-            [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)],
-        )
+        install_chart(connection)
 
 
 def _copy(server: ScratchServer, template: DatabaseCredentials) -> DatabaseCredentials:

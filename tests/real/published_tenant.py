@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -16,6 +14,7 @@ import psycopg
 from published import folder, index_of
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.ingest.outcome import IngestOutcome
 from ntro_dagster.ingest.returns import DocumentRefusedError
 from ntro_dagster.ingest.store import DocumentStore
@@ -88,11 +87,8 @@ class MonthEnd:
 
     def __post_init__(self) -> None:
         bring_up_to_date(self.credentials.owner, platform_bundle(), RUNBOOK)
-        with psycopg.connect(self.credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
-            owner.cursor().executemany(
-                "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING",
-                [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)],
-            )
+        with psycopg.connect(self.credentials.owner) as owner:
+            install_chart(owner)
 
     async def file(self, returns: Iterable[Return]) -> None:
         """Hand them in as `ntro ingest --create-entities` does; those that name nobody are handed in again for their filer."""

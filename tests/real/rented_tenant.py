@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -16,6 +14,7 @@ import psycopg
 import published
 
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.ingest.outcome import IngestOutcome
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
@@ -50,11 +49,8 @@ class Rented:
 
     def __post_init__(self) -> None:
         bring_up_to_date(self.credentials.owner, platform_bundle(), RUNBOOK)
-        with psycopg.connect(self.credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
-            owner.cursor().executemany(
-                "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING",
-                [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)],
-            )
+        with psycopg.connect(self.credentials.owner) as owner:
+            install_chart(owner)
         runbook = read_runbook(RUNBOOK)
         self.ledgers: tuple[SubledgerAsset, ...] = tuple(runbook.ledgers)
         self.derivation: Derivation = runbook.derivations[0]

@@ -7,14 +7,12 @@ start them. Every message that leaves the tenant is kept, in the order in which 
 from __future__ import annotations
 
 import asyncio
-import csv
 import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -45,6 +43,7 @@ from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.boundary.relay import connection
 from ntro_dagster.boundary.relay.connection import Sent
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
 from ntro_dagster.platforms.environment import journal_from_environment
@@ -84,11 +83,8 @@ def environment(given: Mapping[str, str], without: Sequence[str] = ()) -> Iterat
 def prepare(credentials: DatabaseCredentials) -> None:
     """A tenant's database as `ntro tenant create` leaves it, to be copied."""
     bring_up_to_date(credentials.owner, platform_bundle(), runbook_bundle("expense-processor"))
-    with psycopg.connect(credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
-        accounts = [(row["code"], row["name"], row["type"]) for row in csv.DictReader(chart)]
-        owner.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s) ON CONFLICT (code) DO NOTHING", accounts
-        )
+    with psycopg.connect(credentials.owner) as owner:
+        install_chart(owner)
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 
 sys.path.append(str(Path(__file__).parent.parent / "subledger"))  # `ledger_tenant`: rows by raw SQL
@@ -22,10 +21,8 @@ from ledger_tenant import Tenant
 
 @pytest.fixture(scope="module")
 def desk(deployed: DatabaseCredentials, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeskAtWork]:
-    with psycopg.connect(deployed.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
-        owner.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%(code)s, %(name)s, %(type)s)", list(csv.DictReader(chart))
-        )
+    with psycopg.connect(deployed.owner) as owner:
+        install_chart(owner)
     with DeskAtWork.served(Tenant(deployed), tmp_path_factory.mktemp("documents")) as desk:
         yield desk
 

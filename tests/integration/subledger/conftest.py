@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from uuid import UUID
 
 import psycopg
@@ -12,6 +10,7 @@ import pytest
 from ledger_tenant import Connection, Tenant
 
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.subledger.deployment import deploy
 
@@ -20,10 +19,8 @@ from ntro_dagster.subledger.deployment import deploy
 def deployed(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCredentials:
     credentials = make_database()
     deploy(credentials.owner, platform_bundle())
-    with psycopg.connect(credentials.owner) as owner, (files("ntro_dagster.gl") / "chart.csv").open() as chart:
-        owner.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%(code)s, %(name)s, %(type)s)", list(csv.DictReader(chart))
-        )
+    with psycopg.connect(credentials.owner) as owner:
+        install_chart(owner)
     return credentials
 
 

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from ntro_dagster.gl import posting
 from ntro_dagster.gl.posting import AccountUnknownError, Posted, PostingConflictError, post_approved
+from ntro_dagster.gl.translation import RateMissingError
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up, trial_balance
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
 
@@ -259,12 +260,59 @@ def test_a_reviewed_journal_is_posted_as_it_stands(tenant: Tenant, entity: UUID)
     assert tenant.fetch("SELECT currency FROM ledgers.journals WHERE entity_id = %s", entity) == [("GBP",)]
 
 
+# Foreign currency
+
+
+def add_rate(tenant: Tenant, rate: str, *, day: str = "2025-01-28", source: str = "central bank") -> None:
+    with tenant.connect("owner") as owner:
+        owner.execute(
+            "INSERT INTO ledgers.exchange_rates (from_currency, to_currency, on_date, rate, source, recorded_by) "
+            "VALUES ('USD', 'GBP', %s, %s, %s, 'user:ann')",
+            [day, rate, source],
+        )
+
+
+def test_without_a_rate_a_row_waits_and_holds_nothing_up(tenant: Tenant, entity: UUID) -> None:
+    approved(tenant, entity, 2, currency="USD", expense_date="2025-01-10")
+    approved(tenant, entity, 3, currency="GBP")
+    add_rate(tenant, "0.79", day="2025-01-02")  # eight days old
+    add_rate(tenant, "0.78", day="2025-01-11")  # the day after
+    with pytest.raises(RateMissingError) as waiting:
+        post(tenant, entity)
+    assert waiting.value.values == {"rates": "USD on 2025-01-10", "rows": 2}
+    assert posted_rows(tenant, entity) == 3
+    add_rate(tenant, "0.77", day="2025-01-03")
+    assert post(tenant, entity) == [Posted(2, 1)]
+    assert tenant.fetch(
+        "SELECT DISTINCT functional_currency, rate, rate_source FROM ledgers.journals WHERE entity_id = %s AND currency = 'USD'",
+        entity,
+    ) == [("GBP", Decimal("0.77"), "central bank, 2025-01-03")]
+
+
+def test_a_foreign_journal_balances_in_both_currencies(tenant: Tenant, entity: UUID) -> None:
+    # translated, the parts make 15.00 and the whole 15.01
+    add_rate(tenant, "0.15", day="2025-01-31")
+    (row,) = approved(tenant, entity, currency="USD", amount_gross="100.06", vat_amount="0.03", expense_date="2025-01-31")
+    post(tenant, entity)
+    assert tenant.fetch(
+        "SELECT account_code, debit, credit, functional_debit, functional_credit FROM ledgers.journal_lines "
+        "WHERE row_id = %s ORDER BY line_no",
+        row,
+    ) == [
+        ("5999", Decimal("100.03"), 0, Decimal("15.00"), 0),
+        ("1400", Decimal("0.03"), 0, Decimal("0.00"), 0),
+        ("2000", 0, Decimal("100.06"), 0, Decimal("15.01")),
+        ("5950", 0, 0, Decimal("0.01"), 0),
+    ]
+
+
 # Trial balance
 
 
 def test_currencies_never_mix(tenant: Tenant, entity: UUID) -> None:
     approved(tenant, entity, 2, currency="GBP")
     approved(tenant, entity, 3, currency="USD", category="5000")
+    add_rate(tenant, "0.8")
     post(tenant, entity)
     drawn = balance(tenant, entity)
     assert drawn.totals() == {"GBP": (Decimal(240), Decimal(240)), "USD": (Decimal(360), Decimal(360))}
