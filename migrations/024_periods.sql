@@ -2,6 +2,7 @@
 
 ALTER TABLE ledgers.periods DROP CONSTRAINT periods_status_check,
     ADD CONSTRAINT periods_status_check CHECK (status IN ('OPEN', 'CLOSING', 'CLOSED'));
+CREATE INDEX periods_closing_idx ON ledgers.periods (period) WHERE status = 'CLOSING';
 
 CREATE TABLE ledgers.period_acts (
     id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -80,7 +80,14 @@ _GROUPS = {
     "review": "People's decisions, applied in the order they were filed; then the steps that are due.",
     "proposals": "Rows made of reviewed rows of the partition; they wait for review in turn.",
 }
-_CHECKS = {"balances": "Debits equal credits, per currency."}
+_CHECKS = {
+    "balances": "Debits equal credits, per currency.",
+    "nothing_open": "Every row of the period is decided and posted.",
+    "control_accounts_agree": "Subledgers agree with their control accounts.",
+    "translated": "Journals in other currencies have their rate.",
+    "bank_agrees": "The books agree with the bank, where it was recorded.",
+    "net_assets_plausible": "Net assets moved within the limit since the month before.",
+}
 _SENSORS = {
     "intake": "New documents: reads their records into the subledger.",
     "review": "Filed decisions, and steps that are due: applies them to the rows.",

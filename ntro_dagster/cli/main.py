@@ -19,6 +19,7 @@ from ntro_dagster.cli import (
     failures,
     ingest,
     members,
+    periods,
     relay,
     review,
     rows,
@@ -65,6 +66,7 @@ app.add_typer(relay.app, name="relay")
 app.add_typer(entities.app, name="entity")
 app.add_typer(members.app, name="member")
 app.add_typer(approvals.app, name="approval")
+app.add_typer(periods.app, name="period")
 ingest.register(app)
 run_logs.register(runs.app)
 app.add_typer(runs.app, name="run")

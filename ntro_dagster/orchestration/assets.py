@@ -11,6 +11,7 @@ from typing import Any
 
 from dagster import (
     AssetCheckResult,
+    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -24,6 +25,7 @@ from dagster import (
 
 from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NtroError
+from ntro_dagster.gl.periods import find, seal_closing
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
 from ntro_dagster.ingest.records import mark_staged, record_counts, records_without_row
@@ -292,9 +294,44 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
     return journals
 
 
+@dataclass(frozen=True, slots=True)
+class CloseCheck:
+    """One line of the close checklist, as Dagster shows it. `codes`: the findings (ADR 024) that make it fail."""
+
+    name: str
+    says: str
+    codes: tuple[str, ...]
+    severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
+
+    def result(self, found: set[str]) -> AssetCheckResult:
+        return AssetCheckResult(check_name=self.name, passed=found.isdisjoint(self.codes), severity=self.severity)
+
+
+BALANCES = CloseCheck("balances", "Debits equal credits, per currency.", ("BOOKS_DO_NOT_BALANCE",))
+CLOSE_CHECKS = (
+    BALANCES,
+    CloseCheck(
+        "nothing_open",
+        "Every row of the period is decided and posted.",
+        ("ROWS_STILL_OPEN", "DECISIONS_NOT_APPLIED", "DOCUMENTS_NOT_STAGED", "PROPOSALS_OUTSTANDING", "DELIVERIES_UNDER_WAY"),
+    ),
+    CloseCheck("control_accounts_agree", "Subledgers agree with their control accounts.", ("CONTROL_ACCOUNT_DIFFERS",)),
+    CloseCheck("translated", "Journals in other currencies have their rate.", ("NOT_TRANSLATED",)),
+    CloseCheck(
+        "bank_agrees", "The books agree with the bank, where it was recorded.", ("BANK_DIFFERS",), AssetCheckSeverity.WARN
+    ),
+    CloseCheck(
+        "net_assets_plausible",
+        "Net assets moved within the limit since the month before.",
+        ("NET_ASSETS_MOVED",),
+        AssetCheckSeverity.WARN,
+    ),
+)
+
+
 def trial_balance_asset() -> AssetsDefinition:
     key = trial_balance_key()
-    balances = AssetCheckSpec("balances", asset=key, blocking=True, description="Debits equal credits, per currency.")
+    specs = [AssetCheckSpec(x.name, asset=key, blocking=x is BALANCES, description=x.says) for x in CLOSE_CHECKS]
 
     @asset(
         key=key,
@@ -302,16 +339,21 @@ def trial_balance_asset() -> AssetsDefinition:
         partitions_def=partitions_of(bound_tenant()),
         group_name="general_ledger",
         kinds={"postgres"},
-        check_specs=[balances],
+        check_specs=specs,
         description="The trial balance of the entity at the end of the period.",
     )
     def trial_balance(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg] # Dagster reads it
         async def close(run: RunbookContext) -> MaterializeResult[None]:
-            balance = await draw_up(run.database, entity_id=run.entity.id, period=run.period, run_id=run.run_id, salt=run.salt)
+            partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}
+            balance = await draw_up(run.database, **partition, run_id=run.run_id, salt=run.salt)
+            found = {finding.code for finding in await find(run.database, **partition)}
+            if not balance.balanced:
+                found.update(BALANCES.codes)
+            await seal_closing(run.database, **partition, run_id=run.run_id)
             # No count of accounts: which accounts have moved is content, and their number tells of it.
             return MaterializeResult(
                 data_version=DataVersion(balance.digest(run.salt)),
-                check_results=[AssetCheckResult(check_name="balances", passed=balance.balanced)],
+                check_results=[check.result(found) for check in CLOSE_CHECKS],
             )
 
         return in_partition(context, close)

@@ -84,6 +84,12 @@ _ACTIVE = """
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
 _APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = {}")
 
+# Months that a person has closed wait for their seal.
+_TO_SEAL = sql.SQL(
+    "SELECT e.slug, p.period, ARRAY[]::text[] AS subledgers FROM ledgers.periods p JOIN system.entities e ON e.id = p.entity_id "
+    "WHERE p.status = 'CLOSING' ORDER BY p.period, e.slug LIMIT %(limit)s"
+)
+
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status IN ({}))"
 
 
@@ -109,7 +115,11 @@ def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
     nothing_to_derive = sql.SQL("NOT system.derivation_outstanding(a.entity_id, a.period)")
-    return sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
+    drawn_up = sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
+    return sql.SQL(
+        "SELECT DISTINCT ON (period, slug) slug, period, subledgers FROM (({}) UNION ALL ({})) w "
+        "ORDER BY period, slug LIMIT %(limit)s"
+    ).format(drawn_up, _TO_SEAL)
 
 
 def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:

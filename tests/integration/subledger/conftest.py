@@ -25,8 +25,20 @@ def deployed(make_database: Callable[[], DatabaseCredentials]) -> DatabaseCreden
 
 
 @pytest.fixture
+def another_tenant(make_database: Callable[[], DatabaseCredentials]) -> Iterator[Tenant]:
+    """A tenant of this test's own: for what holds for all entities alike, such as members."""
+    credentials = make_database()
+    deploy(credentials.owner, platform_bundle())
+    yield from _opened(credentials)
+
+
+@pytest.fixture
 def tenant(deployed: DatabaseCredentials) -> Iterator[Tenant]:
-    tenant = Tenant(deployed)
+    yield from _opened(deployed)
+
+
+def _opened(credentials: DatabaseCredentials) -> Iterator[Tenant]:
+    tenant = Tenant(credentials)
     yield tenant
     for connection in tenant.open_connections:
         connection.close()
