@@ -13,8 +13,7 @@ from ntro_dagster.cli.invocation import command
 from ntro_dagster.cli.members import about_author
 from ntro_dagster.cli.output import Column, figure, line, progress, result, table, when
 from ntro_dagster.cli.selection import AsOption, TenantOption, TimeoutOption, checked_user, written_period
-from ntro_dagster.errors import TransientError
-from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
+from ntro_dagster.errors import NtroError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -137,7 +136,7 @@ def _acted(tenant: str, entity: str, author: str, act: str, work: Callable[[Tena
 
     try:
         return as_role(tenant, Role.DESK, run)
-    except RefusedByDatabaseError as refused:
+    except NtroError as refused:
         raise about_author(refused, author, tenant=tenant, decision=act) from None
 
 

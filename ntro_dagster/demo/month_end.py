@@ -21,6 +21,7 @@ from ntro_dagster.demo.documents import TENANTS, DemoTenant, write_documents
 from ntro_dagster.desk.members import MemberExistsError, add_member, set_password
 from ntro_dagster.desk.roles import MemberRole
 from ntro_dagster.errors import NtroError, UsageError
+from ntro_dagster.gl.periods import PeriodStatus, close_period, period_status
 from ntro_dagster.gl.trial_balance import TrialBalance, trial_balance
 from ntro_dagster.host.deployments import Runbooks
 from ntro_dagster.host.home import Home, Role
@@ -141,6 +142,7 @@ async def _month_end(installation: Installation, period: str, console: Console) 
         (f"{PREPARER} looks at what needs attention", _Month.prepare),
         (f"{APPROVER} approves; whoever made a row's content may not", _Month.approve),
         ("The posting sensor posts; the close sensor draws up the trial balance", _Month.wait_closed),
+        (f"{APPROVER} closes the month, and a run seals it: nothing is posted to it any more", _Month.close),
     ]
     for title, step in steps:
         with _stage(console, title):
@@ -220,6 +222,14 @@ class _Month:
             "SELECT count(*) > 0 AND bool_and(last_change = closed_change) AS done FROM system.partition_activity "
             "WHERE period = %(period)s",
         )
+
+    async def close(self) -> None:
+        async with self._database(Role.DESK) as desk:
+            for entity in self._tenant.entities:
+                known = await entity_by_slug(desk, entity.slug, tenant=self._tenant.slug)
+                if await period_status(desk, entity_id=known.id, period=self._period) is PeriodStatus.OPEN:
+                    await close_period(desk, entity_id=known.id, period=self._period, by=APPROVER)
+        await self._until("the seal", "SELECT bool_and(status = 'CLOSED') AS done FROM ledgers.periods WHERE period = %(period)s")
 
     async def _until(self, what: str, question: str) -> None:
         deadline = time.monotonic() + PATIENCE_S

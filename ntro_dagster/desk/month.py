@@ -14,7 +14,7 @@ from ntro_dagster.subledger.description import TypeDescription
 
 MONTHS = 12
 MOST_LINES = 2_000
-CLOSED, DOUBT, OPEN = "CLOSED", "NEEDS_ATTENTION", "OPEN"
+CLOSED, READY, DOUBT, OPEN = "CLOSED", "READY", "NEEDS_ATTENTION", "OPEN"
 
 
 class EntityMonthUnknownError(NotFoundError):
@@ -35,7 +35,7 @@ async def entity(database: TenantDatabase, slug: str) -> dict[str, Any]:
 
 
 async def board(database: TenantDatabase, ledgers: Mapping[str, TypeDescription], until: str | None) -> dict[str, Any]:
-    """Entities by months. A closed month costs one record; rows are counted only where a month is open.
+    """Entities by months. A month whose books are drawn up costs one record; rows are counted only where something is left to do.
 
     Args: `until`: the last month shown, `YYYY-MM`; the last with work in it for None.
     """
@@ -47,12 +47,19 @@ async def board(database: TenantDatabase, ledgers: Mapping[str, TypeDescription]
     periods = sorted(row["period"] for row in months)
     entities = await database.fetch("SELECT id, slug, name, status FROM system.entities ORDER BY slug")
     activity = await database.fetch(
-        """SELECT a.entity_id, a.period, bool_and(a.last_change <= a.closed_change) AS closed
-             FROM system.partition_activity a WHERE a.period = ANY(%s) GROUP BY 1, 2""",
+        """SELECT a.entity_id, a.period, bool_and(a.last_change <= a.closed_change) AS ready,
+                  coalesce(min(p.status), 'OPEN') <> 'OPEN' AS closed
+             FROM system.partition_activity a LEFT JOIN ledgers.periods p ON p.entity_id = a.entity_id AND p.period = a.period
+            WHERE a.period = ANY(%s) GROUP BY 1, 2""",
         [periods],
     )
     cells: dict[tuple[Any, str], dict[str, Any]] = {
-        (row["entity_id"], row["period"]): {"state": CLOSED if row["closed"] else OPEN, "open": 0, "doubt": 0, "ledgers": {}}
+        (row["entity_id"], row["period"]): {
+            "state": CLOSED if row["closed"] else READY if row["ready"] else OPEN,
+            "open": 0,
+            "doubt": 0,
+            "ledgers": {},
+        }
         for row in activity
     }
     for kind in ledgers.values():

@@ -1,0 +1,218 @@
+"""A month's close at the desk: what it looks at, and the buttons of those who may close and reopen it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import HTMLResponse, Response
+
+from ntro_dagster.desk import month
+from ntro_dagster.desk.api import NO_NUL
+from ntro_dagster.desk.doors import Database, Decider, Member, Visitor
+from ntro_dagster.desk.pages import EntitySlug, Month, page
+from ntro_dagster.desk.rows import money
+from ntro_dagster.desk.sittings import Sitting
+from ntro_dagster.errors import NotFoundError, NtroError
+from ntro_dagster.gl.periods import (
+    CHECKLIST,
+    Act,
+    PeriodState,
+    ask_reopening,
+    close_period,
+    confirm_reopening,
+    period_state,
+)
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+
+router = APIRouter()
+
+Reason = Annotated[str, Form(max_length=2_000, pattern=NO_NUL)]
+
+
+class EntityOfPeriodUnknownError(NotFoundError):
+    """Values: `entity`."""
+
+    code = "ENTITY_NOT_FOUND"
+    summary = "no entity of that id"
+    detail = "there is no entity {entity} here"
+    mend = "`GET /v1/entities` lists those there are"
+
+
+class FindingShape(BaseModel):
+    """Something that stands against closing. `answerable`: a reason is enough."""
+
+    code: str
+    should_hold: str
+    mend: str
+    things: int
+    answerable: bool
+
+
+class ControlShape(BaseModel):
+    """A subledger and its control account: amounts are decimal text."""
+
+    subledger: str
+    role: str
+    currency: str
+    posted_rows: str
+    account: str
+    difference: str
+
+
+class BankShape(BaseModel):
+    """Decimal text."""
+
+    account: str
+    currency: str
+    statement: str
+    books: str
+    difference: str
+
+
+class SealShape(BaseModel):
+    """`holds`: whether the journals still make the digest."""
+
+    digest: str
+    journals: int
+    holds: bool
+
+
+class PeriodShape(BaseModel):
+    """How a month stands. Net assets are decimal text, in the entity's currency."""
+
+    period: str
+    status: str
+    ready: bool
+    findings: list[FindingShape]
+    control_accounts: list[ControlShape]
+    bank: list[BankShape]
+    net_assets: str
+    net_assets_before: str
+    reopening_asked_by: str | None
+    seal: SealShape | None
+
+
+class ActBody(BaseModel):
+    """What a person does with a month: close it, ask to reopen it, or confirm what another one has asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    act: Act
+    reason: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] = ""
+
+
+@router.get("/v1/entities/{entity_id}/periods/{period}")
+async def stand(entity_id: UUID, period: Month, database: Database, member: Member) -> PeriodShape:
+    """How a month of an entity stands, and what its close looks at."""
+    await _known(database, entity_id)
+    return shaped(await period_state(database, entity_id=entity_id, period=period))
+
+
+@router.post("/v1/entities/{entity_id}/periods/{period}/acts")
+async def act(entity_id: UUID, period: Month, body: ActBody, database: Database, member: Decider) -> PeriodShape:
+    """Close a month or reopen it. The database refuses who may not, and what is not ready."""
+    await _known(database, entity_id)
+    await _do(database, member, entity_id, period, body)
+    return shaped(await period_state(database, entity_id=entity_id, period=period))
+
+
+def shaped(state: PeriodState) -> PeriodShape:
+    return PeriodShape(
+        period=state.period,
+        status=state.status,
+        ready=state.ready,
+        findings=[
+            FindingShape(
+                code=x.code, should_hold=CHECKLIST[x.code][0], mend=CHECKLIST[x.code][1], things=x.things, answerable=x.answerable
+            )
+            for x in state.findings
+        ],
+        control_accounts=[
+            ControlShape(
+                subledger=x.subledger,
+                role=x.role,
+                currency=x.currency,
+                posted_rows=money(x.posted_rows),
+                account=money(x.account),
+                difference=money(x.difference),
+            )
+            for x in state.controls
+        ],
+        bank=[
+            BankShape(
+                account=x.account_code,
+                currency=x.currency,
+                statement=money(x.statement),
+                books=money(x.books),
+                difference=money(x.difference),
+            )
+            for x in state.banks
+        ],
+        net_assets=money(state.net_assets),
+        net_assets_before=money(state.net_assets_before),
+        reopening_asked_by=state.asked.login if state.asked else None,
+        seal=state.seal and SealShape(digest=state.seal.digest, journals=state.seal.journals, holds=state.seal.holds),
+    )
+
+
+@router.get("/entities/{slug}/periods/{period}/close", response_class=HTMLResponse, include_in_schema=False)
+async def close_page(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
+    """A part of the page of a month, which comes without it first."""
+    return page(request, "close.html", member, "board", await _context(database, slug, period))
+
+
+@router.post("/entities/{slug}/periods/{period}/close", response_class=HTMLResponse, include_in_schema=False)
+async def close_button(
+    slug: EntitySlug,
+    period: Month,
+    request: Request,
+    *,
+    database: Database,
+    member: Visitor,
+    chosen: Annotated[Act, Form(alias="act")],
+    reason: Reason = "",
+) -> Response:
+    """The same part again, with what came of it."""
+    entity = await month.entity(database, slug)
+    refused: NtroError | None = None
+    try:
+        await _do(database, member, entity["id"], period, ActBody(act=chosen, reason=reason))
+    except NtroError as error:
+        refused = error
+    context = await _context(database, slug, period)
+    told = {"refused": refused, "reason": reason if refused else "", "why": refused.explain() if refused else ""}
+    return page(request, "close.html", member, "board", context | told)
+
+
+async def _context(database: TenantDatabase, slug: str, period: str) -> dict[str, Any]:
+    entity = await month.entity(database, slug)
+    state = await period_state(database, entity_id=entity["id"], period=period)
+    found = {finding.code: finding for finding in state.findings}
+    return {
+        "entity": entity,
+        "period": period,
+        "state": state,
+        "checklist": [(holds, mend, found.get(code)) for code, (holds, mend) in CHECKLIST.items()],
+        "answers": [finding for finding in state.findings if finding.answerable],
+        "refused": None,
+        "reason": "",
+    }
+
+
+async def _do(database: TenantDatabase, member: Sitting, entity_id: UUID, period: str, body: ActBody) -> None:
+    where: dict[str, Any] = {"entity_id": entity_id, "period": period, "by": member.login, "reason": body.reason.strip()}
+    match body.act:
+        case Act.CLOSE:
+            await close_period(database, **where | {"reason": where["reason"] or None})
+        case Act.ASK_REOPEN:
+            await ask_reopening(database, **where)
+        case Act.REOPEN:
+            await confirm_reopening(database, **where)
+
+
+async def _known(database: TenantDatabase, entity_id: UUID) -> None:
+    if await database.fetch_one("SELECT 1 FROM system.entities WHERE id = %s", [entity_id]) is None:
+        raise EntityOfPeriodUnknownError(entity=entity_id)
