@@ -67,7 +67,7 @@ CHECKLIST: dict[str, tuple[str, str]] = {
     "BOOKS_DO_NOT_BALANCE": ("The trial balance balances", "this must not happen: leave the database as it is, ask its operator"),
     "NOT_TRANSLATED": ("Foreign journals have a rate", "reverse them and enter them again: rates came with a later release"),
     "CONTROL_ACCOUNT_DIFFERS": ("Subledgers agree with their control accounts", "`ntro period status` shows both sides"),
-    "BANK_DIFFERS": ("The bank agrees", "post what is missing, or say why the statement differs"),
+    "BANK_DIFFERS": ("The bank agrees, where a balance was recorded", "post what is missing, or say why the statement differs"),
     "NET_ASSETS_MOVED": ("Net assets are plausible", "say why they moved so much since last month"),
 }  # fmt: skip
 """What a close looks at, in this order: as a statement that should hold, and what to do where it does not."""

@@ -188,7 +188,7 @@ def test_what_a_reason_answers(tenant: Tenant, entity: UUID) -> None:
 
     with pytest.raises(CloseNeedsReasonError) as asked_for:
         asyncio.run(without())
-    assert "the bank agrees" in asked_for.value.explain()
+    assert "the bank agrees, where a balance was recorded" in asked_for.value.explain()
     assert act(tenant, entity, "CLOSE", reason="a cheque is under way, and a new investment was made") is None
 
 
