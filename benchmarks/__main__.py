@@ -13,13 +13,14 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import desk, memory, relay, staging, transitions
+from benchmarks import decisions, desk, memory, relay, staging, transitions
 from benchmarks.measure import Comparison
 from benchmarks.tenant import Tenant, tenant
 
 RESULTS = Path(__file__).with_name("results.json")
 COMPARISONS = {"staging": staging.compare, "transitions": transitions.compare, "relay": relay.compare}
-NAMES = (*COMPARISONS, "memory", "desk")
+SECONDS = {"desk": desk.measure, "decisions": lambda _, __: decisions.measure()}
+NAMES = (*COMPARISONS, "memory", *SECONDS)
 
 
 def main() -> None:
@@ -40,10 +41,14 @@ def _run(fresh: Tenant, name: str, rows: int) -> list[dict[str, Any]]:
         found = memory.measure(fresh)
         _print(["rows", "peak MB"], [[f"{one['rows']:,}", str(one["megabytes"])] for one in found])
         return found
-    if name == "desk":
-        found = desk.measure(fresh, rows)
+    if name in SECONDS:
+        found = SECONDS[name](fresh, rows)
         cells = [
-            [one["name"], f"{one['rows']:,}", *(str(one[key] or "") for key in ("times", "median_s", "p95_s", "aim_p95_s"))]
+            [
+                one["name"],
+                f"{one.get('rows', 1):,}",
+                *(str(one[key] or "") for key in ("times", "median_s", "p95_s", "aim_p95_s")),
+            ]
             for one in found
         ]
         _print(["what", "rows", "times", "median s", "p95 s", "aim"], cells)

@@ -6,7 +6,8 @@ The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --loc
 workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
 
 Environment: NTRO_SOCKET, NTRO_TENANT, NTRO_PLATFORM_URL; NTRO_LOGS, without which nothing that runs print is kept;
-NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_DEFINITIONS_MODULE for other definitions (tests).
+NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_WAKE=off to have work wait for ticks (`tenant.waking`);
+NTRO_DEFINITIONS_MODULE for other definitions (tests).
 """
 
 # Each run worker imports this module again as `__mp_main__`, so Dagster is imported within functions.
@@ -109,6 +110,7 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
     from ntro_dagster.tenant.reloading import reload  # noqa: PLC0415
     from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
+    from ntro_dagster.tenant.waking import start_waking  # noqa: PLC0415
 
     class TenantApiServer(DagsterApiServer):
         """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events.
@@ -184,6 +186,7 @@ def serve(path: Path, tenant: str, module: str) -> bool:
         if not failed:
             _start_fork_server(servicer._mp_ctx)
         recorder.start()
+        start_waking(os.environ[PLATFORM_URL])
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
         logger.info("Stopped serving %s", tenant)

@@ -5,10 +5,13 @@ Environment: DAGSTER_HOME, NTRO_INSTANCE_URL, NTRO_SURVEYS.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from ntro_dagster.boundary.names import INSTANCE_URL
 from ntro_dagster.workspace.guarded import install_guard, workspace_file
+from ntro_dagster.workspace.waking import wake_early
 
 
 def main(arguments: list[str]) -> None:
@@ -16,6 +19,7 @@ def main(arguments: list[str]) -> None:
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
 
     follow(workspace_file(arguments))
+    wake_early(os.environ[INSTANCE_URL])
     cli(["run", *arguments], obj={}, prog_name="dagster-daemon")
 
 

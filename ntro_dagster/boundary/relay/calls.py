@@ -34,6 +34,9 @@ WRITES: Final = frozenset(
 
 CALLS: Final = RUN_CALLS | EVENT_CALLS
 
+WAKE: Final = "wake"
+"""Not of Dagster's: there may be work for the sensors of whoever asks. It has no content, and changes nothing."""
+
 EVENTS: Final = frozenset(
     {
         *(DagsterEventType.RUN_START, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED),

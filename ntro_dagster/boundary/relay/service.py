@@ -28,9 +28,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, WRITES
+from ntro_dagster.boundary.relay.calls import CALLS, WAKE, WRITES
 from ntro_dagster.boundary.relay.turns import TooManyWaitingError
 from ntro_dagster.boundary.relay.view import NotYoursError, TenantView
+from ntro_dagster.boundary.relay.waker import Waker
 from ntro_dagster.boundary.relay.writer import MOST_WAITING, KeyReusedError, Write, Writer
 from ntro_dagster.errors import NtroError
 
@@ -95,7 +96,8 @@ class Relay:
     def __init__(self, instance: DagsterInstance, engine: Engine, names: Callable[[str], frozenset[str]]) -> None:
         self.instance = instance
         self.names = names
-        self.writer = Writer(engine, instance)
+        self.waker = Waker(engine)
+        self.writer = Writer(engine, instance, ended=self.waker.wake)
         self.readers = ThreadPoolExecutor(READERS, "relay-reader")
         self.preparers = ThreadPoolExecutor(PREPARERS, "relay-preparer")
         self.closing = False
@@ -111,6 +113,7 @@ class Relay:
         self.readers.shutdown()
         self.preparers.shutdown()
         self.writer.close()
+        self.waker.close()
 
     def application(self, tenant: str) -> Application:
         """The ASGI application of one tenant, one whichever way it comes: who reaches it is that tenant."""
@@ -132,10 +135,11 @@ class Relay:
     async def _answer(self, client: _Client, scope: Scope, receive: Receive) -> tuple[int, bytes]:  # noqa: PLR0911 - one for each end
         """Status and body. What went wrong is told by its code: an exception's text would hold SQL, and more."""
         call = scope["path"].removeprefix("/v1/")
-        if scope["method"] != "POST" or call not in CALLS:
+        if scope["method"] != "POST" or call not in CALLS | {WAKE}:
             return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
         try:
-            answered = await (self._written if call in WRITES else self._read)(client, call, scope, receive)
+            way = self._woken if call == WAKE else self._written if call in WRITES else self._read
+            answered = await way(client, call, scope, receive)
             return (HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING) if answered is None else (HTTPStatus.OK, answered)
         except TooManyWaitingError as error:  # no refusal: it will be done, later
             return HTTPStatus.TOO_MANY_REQUESTS, encoding.dumps(error.code)
@@ -148,6 +152,12 @@ class Relay:
             if self.closing:  # our threads have ended meanwhile
                 return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
             return self._refuse(client.tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
+
+    async def _woken(self, client: _Client, _call: str, _: Scope, receive: Receive) -> bytes | None:
+        """Whose socket it came by is all that it says."""
+        await _body(receive, 0)
+        self.waker.wake(client.tenant)
+        return _NOTHING
 
     async def _read(self, client: _Client, call: str, _: Scope, receive: Receive) -> bytes | None:
         """None: we are about to end."""

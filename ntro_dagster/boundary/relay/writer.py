@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from dagster import DagsterInstance
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS, DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy import Connection, Engine, text
 
@@ -29,6 +29,7 @@ MOST_WAITING = 32
 _NOTHING = encoding.dumps(None)
 _STEPS = EVENTS - PIPELINE_EVENTS - ASSET_EVENTS - ASSET_CHECK_EVENTS
 """Events that nothing follows from."""
+_ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
 _CLAIM = text("""
     INSERT INTO relay.writes (tenant, key, digest)
     SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS uuid[]), CAST(:digests AS bytea[]))
@@ -59,9 +60,15 @@ class Write:
 class Writer:
     """Does writes, tenant by tenant in turns, as many in one transaction as have gathered meanwhile."""
 
-    def __init__(self, engine: Engine, instance: DagsterInstance) -> None:
+    def __init__(self, engine: Engine, instance: DagsterInstance, *, ended: Callable[[str], object] = lambda _: None) -> None:
+        """Args:
+        ended: called with the tenant whose run has ended, once that is stored.
+        """
         self._engine = engine
         self._instance = instance
+        self._ended = ended
+        self._tenant = ""
+        self._whose_ended: set[str] = set()
         self._steps: list[EventLogEntry] = []
         self._turns: Turns[Write] = Turns(MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
@@ -86,6 +93,8 @@ class Writer:
         else:
             self._store_steps()
             self._instance.handle_new_event(event)
+            if event.dagster_event and event.dagster_event.event_type in _ENDS:
+                self._whose_ended.add(self._tenant)
 
     def _store_steps(self) -> None:
         if self._steps:
@@ -104,7 +113,7 @@ class Writer:
             self._do(batch)
 
     def _do(self, batch: list[Write]) -> None:
-        self._steps = []
+        self._steps, self._whose_ended = [], set()
         try:
             with transaction(self._engine) as connection:
                 answers = self._answers(connection, batch)
@@ -120,6 +129,8 @@ class Writer:
                 write.done.set_result(answer)
             else:
                 write.done.set_exception(answer)
+        for tenant in self._whose_ended:
+            self._ended(tenant)
 
     def _answers(self, connection: Connection, batch: list[Write]) -> list[bytes | KeyReusedError]:
         fresh = {
@@ -138,6 +149,7 @@ class Writer:
             call = write.tenant, write.key
             if call in fresh:
                 fresh.remove(call)
+                self._tenant = write.tenant
                 answers.append(write.do())
                 if answers[-1] != _NOTHING:
                     connection.execute(_ANSWERED, {"tenant": write.tenant, "key": write.key, "answer": answers[-1]})
