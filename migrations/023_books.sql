@@ -113,7 +113,7 @@ ALTER TABLE ledgers.journal_lines
     ADD COLUMN dimensions         JSONB NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(dimensions) = 'object'),
     DROP CONSTRAINT journal_lines_check,
     ADD CONSTRAINT one_side CHECK ((debit > 0) <> (credit > 0)
-        OR (debit = 0 AND credit = 0 AND (functional_debit > 0) <> (functional_credit > 0))),
+        OR (debit = 0 AND credit = 0 AND (coalesce(functional_debit, 0) > 0) <> (coalesce(functional_credit, 0) > 0))),
     ADD CONSTRAINT both_functional_amounts CHECK ((functional_debit IS NULL) = (functional_credit IS NULL)),
     ADD CONSTRAINT same_side CHECK ((debit = 0 OR coalesce(functional_credit, 0) = 0) AND (credit = 0 OR coalesce(functional_debit, 0) = 0)),
     ADD CONSTRAINT amounts_are_numbers CHECK (debit <> 'NaN' AND credit <> 'NaN' AND functional_debit <> 'NaN' AND functional_credit <> 'NaN');

@@ -1,25 +1,26 @@
--- Closing a month. Acts of people are a log; its trigger checks them and moves the period. Closing is instant, the seal comes behind.
+-- Closing a month. Acts of people are a log, beside their other decisions; its trigger checks them and moves the period. Closing is
+-- instant, the seal comes behind.
 
 ALTER TABLE ledgers.periods DROP CONSTRAINT periods_status_check,
     ADD CONSTRAINT periods_status_check CHECK (status IN ('OPEN', 'CLOSING', 'CLOSED'));
 CREATE INDEX periods_closing_idx ON ledgers.periods (period) WHERE status = 'CLOSING';
 
-CREATE TABLE ledgers.period_acts (
+CREATE TABLE system.period_acts (
     id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     entity_id  UUID NOT NULL REFERENCES system.entities (id),
     period     TEXT NOT NULL CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
     act        TEXT NOT NULL CHECK (act IN ('CLOSE', 'ASK_REOPEN', 'REOPEN')),
     login      TEXT NOT NULL CHECK (length(trim(login)) > 0),
     reason     TEXT CHECK (act = 'CLOSE' OR length(trim(coalesce(reason, ''))) > 0),
-    asked      BIGINT UNIQUE REFERENCES ledgers.period_acts (id),
+    asked      BIGINT UNIQUE REFERENCES system.period_acts (id),
     at         TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     CHECK ((act = 'REOPEN') = (asked IS NOT NULL))
 );
-CREATE INDEX period_acts_idx ON ledgers.period_acts (entity_id, period, id);
+CREATE INDEX period_acts_idx ON system.period_acts (entity_id, period, id);
 
 -- What a closed period is known by: a digest over its journals as they stood. Computed here, not told.
 CREATE TABLE ledgers.seals (
-    act_id     BIGINT PRIMARY KEY REFERENCES ledgers.period_acts (id),
+    act_id     BIGINT PRIMARY KEY REFERENCES system.period_acts (id),
     entity_id  UUID NOT NULL REFERENCES system.entities (id),
     period     TEXT NOT NULL,
     journals   BIGINT NOT NULL,
@@ -29,7 +30,7 @@ CREATE TABLE ledgers.seals (
 );
 
 -- What the bank says, where somebody has looked; the last record of a day holds.
-CREATE TABLE ledgers.bank_balances (
+CREATE TABLE system.bank_balances (
     id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     entity_id     UUID NOT NULL REFERENCES system.entities (id),
     account_code  TEXT NOT NULL REFERENCES ledgers.accounts (code),
@@ -40,7 +41,7 @@ CREATE TABLE ledgers.bank_balances (
     recorded_by   TEXT NOT NULL CHECK (length(trim(recorded_by)) > 0),
     recorded_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX bank_balances_idx ON ledgers.bank_balances (entity_id, on_date, account_code, currency, id);
+CREATE INDEX bank_balances_idx ON system.bank_balances (entity_id, on_date, account_code, currency, id);
 
 -- By how much net assets may move from month to month before somebody has to say why: 0.2 is a fifth.
 CREATE TABLE ledgers.plausibility_limits (
@@ -51,16 +52,16 @@ CREATE TABLE ledgers.plausibility_limits (
 );
 INSERT INTO ledgers.plausibility_limits (change, recorded_by) VALUES (0.2, 'platform');
 
-GRANT SELECT ON ledgers.period_acts, ledgers.seals, ledgers.bank_balances, ledgers.plausibility_limits TO ntro_app, ntro_desk, ntro_auditor;
-GRANT INSERT (entity_id, period, act, login, reason, asked) ON ledgers.period_acts TO ntro_desk;
-GRANT INSERT (entity_id, account_code, currency, on_date, balance, source_ref, recorded_by) ON ledgers.bank_balances TO ntro_desk;
+GRANT SELECT ON system.period_acts, ledgers.seals, system.bank_balances, ledgers.plausibility_limits TO ntro_app, ntro_desk, ntro_auditor;
+GRANT INSERT (entity_id, period, act, login, reason, asked) ON system.period_acts TO ntro_desk;
+GRANT INSERT (entity_id, account_code, currency, on_date, balance, source_ref, recorded_by) ON system.bank_balances TO ntro_desk;
 GRANT INSERT (act_id, entity_id, period, run_id) ON ledgers.seals TO ntro_app;
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.period_acts
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON system.period_acts
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('HISTORY_IS_APPEND_ONLY');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.seals
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('HISTORY_IS_APPEND_ONLY');
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.bank_balances
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON system.bank_balances
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('HISTORY_IS_APPEND_ONLY');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.plausibility_limits
     FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('HISTORY_IS_APPEND_ONLY');
@@ -91,7 +92,7 @@ END $$;
 -- Reversals and journals of other rows move the account too, by themselves.
 CREATE FUNCTION ledgers.control_accounts(entity UUID, month TEXT)
     RETURNS TABLE (subledger TEXT, role TEXT, currency TEXT, posted_rows NUMERIC, account NUMERIC)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kind RECORD;
 BEGIN
@@ -117,7 +118,7 @@ BEGIN
 END $$;
 
 -- Net assets at the end of a month in the entity's currency: what is owned less what is owed.
-CREATE FUNCTION ledgers.net_assets(entity UUID, month TEXT) RETURNS NUMERIC LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION ledgers.net_assets(entity UUID, month TEXT) RETURNS NUMERIC LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS
 $$ SELECT coalesce(sum(l.debit - l.credit), 0) FROM ledgers.journals j JOIN ledgers.functional_lines l ON l.journal_id = j.id
      JOIN ledgers.accounts a ON a.code = l.account_code
@@ -125,18 +126,18 @@ $$ SELECT coalesce(sum(l.debit - l.credit), 0) FROM ledgers.journals j JOIN ledg
 
 CREATE FUNCTION ledgers.bank_differences(entity UUID, month TEXT)
     RETURNS TABLE (account_code TEXT, currency TEXT, statement NUMERIC, books NUMERIC)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
 $$ SELECT s.account_code, s.currency, s.balance,
           coalesce((SELECT sum(l.debit - l.credit) FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
                      WHERE j.entity_id = entity AND j.period <= month AND j.currency = s.currency
                        AND l.account_code = s.account_code), 0)
      FROM (SELECT DISTINCT ON (b.account_code, b.currency) b.account_code, b.currency, b.balance
-             FROM ledgers.bank_balances b WHERE b.entity_id = entity AND b.on_date = ledgers.last_day(month)
+             FROM system.bank_balances b WHERE b.entity_id = entity AND b.on_date = ledgers.last_day(month)
             ORDER BY b.account_code, b.currency, b.id DESC) s $$;
 
 CREATE FUNCTION ledgers.close_findings(entity UUID, month TEXT)
     RETURNS TABLE (code TEXT, things BIGINT, answerable BOOLEAN)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kind RECORD;
     now_worth NUMERIC;
@@ -183,7 +184,7 @@ GRANT EXECUTE ON FUNCTION ledgers.last_day(TEXT), ledgers.control_accounts(UUID,
 CREATE FUNCTION ledgers.take_act() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     state TEXT;
-    first ledgers.period_acts;
+    first system.period_acts;
     hard TEXT;
     soft TEXT;
 BEGIN
@@ -227,9 +228,9 @@ BEGIN
         PERFORM system.refuse('LATER_PERIOD_CLOSED', 'the latest closed month is reopened first');
     END IF;
     IF NEW.act = 'REOPEN' THEN
-        SELECT * INTO first FROM ledgers.period_acts WHERE id = NEW.asked;
+        SELECT * INTO first FROM system.period_acts WHERE id = NEW.asked;
         IF (first.act, first.entity_id, first.period) IS DISTINCT FROM ('ASK_REOPEN', NEW.entity_id, NEW.period)
-           OR EXISTS (SELECT FROM ledgers.period_acts a WHERE a.entity_id = NEW.entity_id AND a.period = NEW.period
+           OR EXISTS (SELECT FROM system.period_acts a WHERE a.entity_id = NEW.entity_id AND a.period = NEW.period
                          AND a.act = 'CLOSE' AND a.id > first.id) THEN
             PERFORM system.refuse('REOPENING_NOT_ASKED', 'nobody asked for that, or it was closed again since');
         END IF;
@@ -240,12 +241,12 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER moves AFTER INSERT ON ledgers.period_acts FOR EACH ROW EXECUTE FUNCTION ledgers.take_act();
+CREATE TRIGGER moves AFTER INSERT ON system.period_acts FOR EACH ROW EXECUTE FUNCTION ledgers.take_act();
 
 -- ---- The seal
 
 -- Over everything that a journal says, in the order of its number. Dates as numbers: text would depend on the session's settings.
-CREATE FUNCTION ledgers.journal_digest(journal UUID) RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+CREATE FUNCTION ledgers.journal_digest(journal UUID) RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp AS
 $$ SELECT sha256(convert_to(ROW(j.id, j.entity_id, j.period, j.external_id, j.posting_date - DATE 'epoch', j.description, j.currency, j.run_id,
                                 j.row_id, extract(epoch FROM j.posted_at), j.kind, j.reverses, j.functional_currency, j.rate, j.rate_source,
@@ -257,7 +258,7 @@ $$ SELECT sha256(convert_to(ROW(j.id, j.entity_id, j.period, j.external_id, j.po
                   'UTF8'))
      FROM ledgers.journals j JOIN ledgers.journal_numbers n ON n.journal_id = j.id WHERE j.id = journal $$;
 
-CREATE FUNCTION ledgers.period_digest(entity UUID, month TEXT, OUT journals BIGINT, OUT digest BYTEA) LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION ledgers.period_digest(entity UUID, month TEXT, OUT journals BIGINT, OUT digest BYTEA) LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS
 $$ SELECT count(*), sha256(coalesce(string_agg(ledgers.journal_digest(j.id), '' ORDER BY n.year, n.number), ''))
      FROM ledgers.journals j JOIN ledgers.journal_numbers n ON n.journal_id = j.id WHERE j.entity_id = entity AND j.period = month $$;
@@ -270,7 +271,7 @@ DECLARE
 BEGIN
     PERFORM FROM system.entities e WHERE e.id = NEW.entity_id FOR NO KEY UPDATE;
     SELECT status INTO state FROM ledgers.periods WHERE entity_id = NEW.entity_id AND period = NEW.period;
-    SELECT max(id) INTO closing FROM ledgers.period_acts WHERE entity_id = NEW.entity_id AND period = NEW.period AND act = 'CLOSE';
+    SELECT max(id) INTO closing FROM system.period_acts WHERE entity_id = NEW.entity_id AND period = NEW.period AND act = 'CLOSE';
     IF state IS DISTINCT FROM 'CLOSING' OR closing IS DISTINCT FROM NEW.act_id THEN
         PERFORM system.refuse('PERIOD_NOT_CLOSING', 'only a period that somebody has just closed is sealed');
     END IF;

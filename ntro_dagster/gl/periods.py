@@ -179,7 +179,7 @@ async def period_list(database: TenantDatabase, *, entity_id: UUID) -> list[dict
              FROM months m LEFT JOIN ledgers.periods p ON p.entity_id = %(entity)s AND p.period = m.period
              LEFT JOIN (SELECT period, count(*) AS journals FROM ledgers.journals WHERE entity_id = %(entity)s GROUP BY 1) j
                     ON j.period = m.period
-             LEFT JOIN LATERAL (SELECT login, at FROM ledgers.period_acts x WHERE x.entity_id = %(entity)s AND x.period = m.period
+             LEFT JOIN LATERAL (SELECT login, at FROM system.period_acts x WHERE x.entity_id = %(entity)s AND x.period = m.period
                                  ORDER BY id DESC LIMIT 1) a ON TRUE
             ORDER BY m.period""",
         {"entity": entity_id},
@@ -197,7 +197,7 @@ async def period_state(database: TenantDatabase, *, entity_id: UUID, period: str
         "SELECT ledgers.net_assets(%s, %s) AS now, ledgers.net_assets(%s, %s) AS before", [*where, entity_id, shifted(period, -1)]
     )
     acts = await database.fetch(
-        "SELECT id, act, login, reason, asked, at FROM ledgers.period_acts WHERE entity_id = %s AND period = %s ORDER BY id",
+        "SELECT id, act, login, reason, asked, at FROM system.period_acts WHERE entity_id = %s AND period = %s ORDER BY id",
         where,
     )
     return PeriodState(
@@ -265,7 +265,7 @@ async def confirm_reopening(database: TenantDatabase, *, entity_id: UUID, period
 
 async def _act(database: TenantDatabase, act: Act, **said: Any) -> None:
     await database.execute(
-        "INSERT INTO ledgers.period_acts (entity_id, period, act, login, reason, asked) "
+        "INSERT INTO system.period_acts (entity_id, period, act, login, reason, asked) "
         "VALUES (%(entity_id)s, %(period)s, %(act)s, %(by)s, %(reason)s, %(asked)s)",
         {"asked": None, **said, "act": act},
     )
@@ -276,7 +276,7 @@ async def seal_closing(database: TenantDatabase, *, entity_id: UUID, period: str
     async with database.transaction(Actor.run(run_id)):
         sealed = await database.execute(
             """INSERT INTO ledgers.seals (act_id, entity_id, period, run_id)
-               SELECT max(a.id), a.entity_id, a.period, %s FROM ledgers.period_acts a
+               SELECT max(a.id), a.entity_id, a.period, %s FROM system.period_acts a
                  JOIN ledgers.periods p ON p.entity_id = a.entity_id AND p.period = a.period AND p.status = 'CLOSING'
                 WHERE a.entity_id = %s AND a.period = %s AND a.act = 'CLOSE' GROUP BY a.entity_id, a.period""",
             [run_id, entity_id, period],

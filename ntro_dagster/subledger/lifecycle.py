@@ -227,6 +227,10 @@ def _steps(made: Lifecycle) -> list[str]:
         for edge in made.edges
         if edge.signal == UNDO and (edge.by_machine or (edge.source, edge.target) not in approvals)
     ]
+    left = {edge.source for edge in made.edges}
+    wrong += [
+        f"{status} leads nowhere, so rows in it are final and cannot be edited" for status in made.editable if status not in left
+    ]
     pairs = [(edge.source, edge.target) for edge in made.edges]
     wrong += [f"{source} to {target} is there twice" for source, target in _twice(pairs)]
     said = [(edge.source, edge.signal) for edge in made.edges if edge.signal]

@@ -93,7 +93,12 @@ def test_an_answer_that_nobody_read_is_not_for_who_asks_next(monkeypatch: pytest
                     "expenses", row, {"amount_gross": "many", "vat_amount": "much", "currency": "pounds"}, "PENDING"
                 )
             monkeypatch.setattr("ntro_dagster.desk.row_models.LONGEST_ANSWER", 1 << 20)
-            lines, unable = await models.movements("expenses", [row | {"amount_gross": "5", "expense_date": "2026-03-01"}], "GBP")
+            lines, unable = await models.movements(
+                "expenses",
+                [row | {"amount_gross": "5", "expense_date": "2026-03-01"}],
+                "GBP",
+                {"CREDITORS": "2000", "SUSPENSE": "5999"},
+            )
             assert (sum((line.debit for line in lines), Decimal(0)), unable) == (Decimal(5), 0)
         finally:
             await models.close()

@@ -67,6 +67,7 @@ def test_a_translated_journal_is_let_through(app: Connection, entity: UUID) -> N
     [
         (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, "7.99")], ("USD", "JOURNAL_DOES_NOT_BALANCE")),
         (TRANSLATED, [(10, 0, 8, 0), (0, 10)], ("USD", "JOURNAL_DOES_NOT_BALANCE")),
+        (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, 8), (5, 0), (0, 5)], ("USD", "JOURNAL_DOES_NOT_BALANCE")),
         (TRANSLATED, [(10, 0, 0, 8), (0, 10, 8, 0)], ("USD", "CheckViolation")),
         (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, "'NaN'")], ("USD", "CheckViolation")),
         (TRANSLATED, [(0, 0, 8, 0), (0, 0, 0, 8)], ("USD", "JOURNAL_DOES_NOT_BALANCE")),
@@ -80,8 +81,9 @@ def test_a_translated_journal_is_let_through(app: Connection, entity: UUID) -> N
         (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, 7), (0, 0, 0, 1)], ("USD", "ROUNDING_TOO_LARGE")),
         (TRANSLATED, [(10, 0, 80, 0), (0, 10, 0, 70), (0, 0, 0, 10, "5950")], ("USD", "ROUNDING_TOO_LARGE")),
     ],
-    ids=["by a penny", "one line not", "other side", "not a number", "of nothing", "no rate", "no rate, own currency named",
-         "own currency, other amounts", "own currency, with a rate", "into another currency", "no source", "rate not a number",
+    ids=["by a penny", "one line not", "one pair not", "other side", "not a number", "of nothing", "no rate", "no rate, own currency named",
+         "own currency, other amounts", "own currency, with a rate", "into another currency",
+         "no source", "rate not a number",
          "rounding elsewhere", "rounding too large"],
 )  # fmt: skip
 def test_amounts_in_the_entitys_currency_are_not_made_up(

@@ -27,7 +27,7 @@ from ntro_dagster.gl.periods import (
     seal_closing,
 )
 
-ACT = "INSERT INTO ledgers.period_acts (entity_id, period, act, login, reason, asked) VALUES (%s, %s, %s, %s, %s, %s)"
+ACT = "INSERT INTO system.period_acts (entity_id, period, act, login, reason, asked) VALUES (%s, %s, %s, %s, %s, %s)"
 
 
 def act(tenant: Tenant, entity: UUID, kind: str, *, by: str = "user:bob", reason: str | None = "r", period: str = PERIOD,
@@ -42,7 +42,7 @@ def act(tenant: Tenant, entity: UUID, kind: str, *, by: str = "user:bob", reason
 
 
 def asked(tenant: Tenant, entity: UUID) -> int:
-    ((found,),) = tenant.fetch("SELECT max(id) FROM ledgers.period_acts WHERE entity_id = %s AND act = 'ASK_REOPEN'", entity)
+    ((found,),) = tenant.fetch("SELECT max(id) FROM system.period_acts WHERE entity_id = %s AND act = 'ASK_REOPEN'", entity)
     return int(found)
 
 
@@ -176,7 +176,7 @@ def test_what_a_reason_answers(tenant: Tenant, entity: UUID) -> None:
     tenant.journal(entity, None, amount="20.01")
     with psycopg.connect(tenant.credentials.desk) as desk:
         desk.execute(
-            "INSERT INTO ledgers.bank_balances (entity_id, account_code, currency, on_date, balance, recorded_by) "
+            "INSERT INTO system.bank_balances (entity_id, account_code, currency, on_date, balance, recorded_by) "
             "VALUES (%s, '1000', 'GBP', '2025-01-31', 5, 'user:ann')",
             [entity],
         )
@@ -365,8 +365,8 @@ def test_who_may_close_and_reopen(another_tenant: Tenant) -> None:
         "UPDATE ledgers.periods SET status = 'OPEN'",
         "DELETE FROM ledgers.periods",
         "UPDATE ledgers.seals SET digest = digest",
-        "DELETE FROM ledgers.period_acts",
-        "UPDATE ledgers.period_acts SET login = 'user:eve'",
+        "DELETE FROM system.period_acts",
+        "UPDATE system.period_acts SET login = 'user:eve'",
         "INSERT INTO ledgers.seals (act_id, entity_id, period, run_id, digest) "
         "SELECT act_id, entity_id, period, run_id, digest FROM ledgers.seals",
         "INSERT INTO ledgers.plausibility_limits (change, recorded_by) VALUES (9, 'x')",
@@ -383,7 +383,7 @@ def test_no_role_moves_a_period_by_itself(tenant: Tenant, entity: UUID, role: st
 def test_a_run_seals_and_does_not_close(tenant: Tenant, app: Connection, desk: Connection, entity: UUID) -> None:
     assert refusal(app, ACT, [entity, PERIOD, "CLOSE", "user:bob", None, None]) == "InsufficientPrivilege"
     close(tenant, entity)
-    ((closed,),) = tenant.fetch("SELECT max(id) FROM ledgers.period_acts WHERE entity_id = %s", entity)
+    ((closed,),) = tenant.fetch("SELECT max(id) FROM system.period_acts WHERE entity_id = %s", entity)
     sealing = "INSERT INTO ledgers.seals (act_id, entity_id, period, run_id) VALUES (%s, %s, %s, %s)"
     assert refusal(app, sealing, [closed, entity, PERIOD, uuid4()]) == "PERIOD_NOT_CLOSING"
     assert refusal(app, sealing, [closed, entity, "2025-02", uuid4()]) == "PERIOD_NOT_CLOSING"

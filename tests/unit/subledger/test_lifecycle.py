@@ -72,6 +72,7 @@ def complaints(*edges: Edge, members: str = "", posted: str | None = None, **mor
     ("why", "said"),
     [
         (complaints(*BASE, members="NEEDS_ATTENTION PENDING APPROVED PAID"), "no row ever reaches PAID"),
+        (complaints(*BASE, editable=("PENDING", "APPROVED")), "APPROVED leads nowhere, so rows in it are final"),
         (complaints(*BASE, Edge("PAID", "LOST", "lose")), "no row ever reaches PAID; no row ever reaches LOST"),
         (complaints(*BASE, initial=(), editable=()), "no row could ever begin: it has no initial status"),
         (complaints(), "no row could ever move: it has no edges"),
