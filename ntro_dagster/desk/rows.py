@@ -198,11 +198,12 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
 def alike(kind: TypeDescription) -> sql.Composable | None:
     """`FROM` for a row `t` and each other row `o` of its entity that is probably the same thing entered twice, and was neither
     turned down nor left out: who, when and how much are the same. None where a type has not all three.
+
+    `system.attach_likeness` has made the index that finds them.
     """
-    of = {wanted: [name for name in kind.content if kind.columns[name] == wanted] for wanted in ("text", "date", "money")}
-    if not all(of.values()):
+    if kind.alike_by is None:
         return None
-    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(names[0])) for names in of.values())
+    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in kind.alike_by)
     return sql.SQL(
         "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY({counting})"
     ).format(
