@@ -50,7 +50,7 @@ async def run(
         await ask_for(database, entity["id"], workflow, {"period": period}, by=member.login)
     except NtroError as error:
         refused.append(_told("Not asked for", error))
-    return await _shown(request, database, member, slug, period, refused=refused)
+    return await _shown(request, database, member, slug, period, refused=refused, taken=[])
 
 
 @router.post("/entities/{slug}/periods/{period}/work/files", response_class=HTMLResponse)
@@ -80,7 +80,8 @@ async def hand_in(
 
 
 def _told(what: str, error: NtroError) -> dict[str, str]:
-    return {"what": what, "why": error.explain(), "mend": error.advice()}
+    why = error.explain()
+    return {"what": "" if why.startswith(what) else what, "why": why, "mend": error.advice()}
 
 
 async def _shown(request: Request, database: TenantDatabase, member: Sitting, slug: str, period: str, **said: Any) -> Response:

@@ -60,7 +60,8 @@ def send(browser: Browser, path: str, content: bytes, name: str | None = "Januar
 def filed(desk: DeskAtWork, entity: UUID) -> list[tuple[Any, ...]]:
     return desk.tenant.fetch(
         "SELECT d.name, d.submitted_by, d.source, d.records, i.subledger, i.period, i.staged_at "
-        "FROM ingest.submitted_documents d JOIN ingest.intake i ON i.document_id = d.id WHERE i.entity_id = %s ORDER BY d.submitted_at",
+        "FROM ingest.submitted_documents d JOIN ingest.intake i ON i.document_id = d.id "
+        "WHERE i.entity_id = %s ORDER BY d.submitted_at",
         entity,
     )
 
@@ -245,7 +246,7 @@ def test_the_page_takes_files_and_tells_of_each(desk: DeskAtWork, pat: Browser, 
     )
     assert answer.status_code == 200
     assert "&lt;i&gt;one.csv" in answer.text
-    assert "two.pdf: two.pdf is not text" in answer.text
+    assert ">two.pdf is not text" in answer.text
     assert "3 records" in answer.text
     assert "waiting for a run" in answer.text
     assert 'hx-trigger="every 2s"' in answer.text
