@@ -116,3 +116,71 @@ BEGIN
         EXECUTE format('COMMENT ON INDEX ledgers.%I IS %L', called, about);
     END IF;
 END $$;
+
+-- Who looks after a row: said once each time, the last one counts. `system.assigned` is how it stands, kept by the database.
+CREATE TABLE system.assignments (
+    id           BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subledger    TEXT NOT NULL REFERENCES system.subledger_types (table_name),
+    row_id       UUID NOT NULL,
+    assignee     TEXT REFERENCES system.members (login),
+    assigned_by  TEXT NOT NULL REFERENCES system.members (login),
+    at           TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX assignments_row_idx ON system.assignments (row_id, id);
+CREATE TABLE system.assigned (
+    subledger  TEXT NOT NULL,
+    row_id     UUID NOT NULL,
+    assignee   TEXT NOT NULL,
+    PRIMARY KEY (subledger, row_id)
+);
+CREATE INDEX assigned_assignee_idx ON system.assigned (assignee, subledger);
+
+GRANT EXECUTE ON FUNCTION system.kind_of(TEXT) TO ntro_desk;  -- whose assignments it tells of
+GRANT SELECT ON system.assignments, system.assigned TO ntro_app, ntro_desk, ntro_auditor;
+GRANT INSERT (subledger, row_id, assignee, assigned_by) ON system.assignments TO ntro_desk;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON system.assignments
+    FOR EACH STATEMENT EXECUTE FUNCTION system.refuse_statement('HISTORY_IS_APPEND_ONLY');
+
+CREATE FUNCTION system.take_assignments() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM system.must_be_preparer(by.assigned_by) FROM (SELECT DISTINCT assigned_by FROM new_rows) by;
+    IF EXISTS (SELECT FROM (SELECT DISTINCT assignee FROM new_rows WHERE assignee IS NOT NULL) n
+                 LEFT JOIN system.members m ON m.login = n.assignee AND m.active AND m.role IN ('preparer', 'approver')
+                WHERE m.login IS NULL) THEN
+        PERFORM system.refuse('ASSIGNEE_INVALID', 'rows are assigned to active members who prepare or approve');
+    END IF;
+    -- Every row has a record of its insertion.
+    IF EXISTS (SELECT FROM new_rows n WHERE NOT EXISTS (
+                   SELECT FROM system.history h JOIN system.changes c ON c.id = h.change_id
+                    WHERE h.row_id = n.row_id AND c.subledger = n.subledger)) THEN
+        PERFORM system.refuse('ROW_NOT_FOUND', 'an assignment of a row that this subledger does not have');
+    END IF;
+    -- Of two at once over the same rows one waits here, and then sees what the other said: the last one counts, by its number.
+    PERFORM pg_advisory_xact_lock(hashtextextended('ntro assigning ' || n.subledger, 0))
+       FROM (SELECT DISTINCT subledger FROM new_rows ORDER BY 1) n;
+    DELETE FROM system.assigned a USING new_rows n WHERE a.subledger = n.subledger AND a.row_id = n.row_id;
+    INSERT INTO system.assigned (subledger, row_id, assignee)
+    SELECT subledger, row_id, assignee
+      FROM (SELECT DISTINCT ON (s.subledger, s.row_id) s.subledger, s.row_id, s.assignee FROM system.assignments s
+             WHERE EXISTS (SELECT FROM new_rows n WHERE n.subledger = s.subledger AND n.row_id = s.row_id)
+             ORDER BY s.subledger, s.row_id, s.id DESC) last
+     WHERE assignee IS NOT NULL;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER taken AFTER INSERT ON system.assignments REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION system.take_assignments();
+
+-- How far a member has looked at a view: every transaction before `change`. Without entity or month: at all of them. Nothing is
+-- decided by it, so it may be changed.
+CREATE TABLE system.looks (
+    login      TEXT NOT NULL REFERENCES system.members (login),
+    subledger  TEXT NOT NULL REFERENCES system.subledger_types (table_name),
+    entity_id  UUID REFERENCES system.entities (id),
+    period     TEXT CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    change     XID8 NOT NULL,
+    at         TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT looks_view UNIQUE NULLS NOT DISTINCT (login, subledger, entity_id, period)
+);
+GRANT SELECT, INSERT ON system.looks TO ntro_desk;
+GRANT UPDATE (change, at) ON system.looks TO ntro_desk;
+GRANT SELECT ON system.looks TO ntro_auditor;

@@ -17,7 +17,20 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ntro_dagster.desk import api, export, intake, month_pages, pages, reimport, review_api, task_actions, task_requests, tasks
+from ntro_dagster.desk import (
+    api,
+    assigning,
+    export,
+    intake,
+    looking,
+    month_pages,
+    pages,
+    reimport,
+    review_api,
+    task_actions,
+    task_requests,
+    tasks,
+)
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.documents import ContentLostError
 from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
@@ -80,12 +93,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.desk = desk
     app.include_router(api.router)
     app.include_router(review_api.router)
+    app.include_router(assigning.router)
     app.include_router(export.router)
     app.include_router(reimport.router)
     app.include_router(tasks.router)
     app.include_router(task_actions.router)
     app.include_router(task_requests.router)
     app.include_router(intake.router)
+    app.include_router(looking.router)
     app.include_router(month_pages.router)
     app.include_router(pages.router)
     app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
