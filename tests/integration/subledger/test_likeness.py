@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import psycopg
 import pytest
 from ledger_tenant import Tenant
 
@@ -13,7 +11,9 @@ from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import subledger_type
 
-INDEX = "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'ledgers.expenses'::regclass"
+INDEX = (
+    "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'ledgers.expenses'::regclass"
+)
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_the_table_has_the_index_and_it_is_used(tenant: Tenant) -> None:
 
 
 def test_a_text_of_any_length_may_stand_in_such_a_row(tenant: Tenant) -> None:
-    tenant.new_row(tenant.new_entity(), vendor="".join(chr(0x4E00 + n % 20_000) for n in range(20_000)), expense_date="2025-01-03")
+    vendor = "".join(chr(0x4E00 + number) for number in range(20_000))
+    tenant.new_row(tenant.new_entity(), vendor=vendor, expense_date="2025-01-03")
 
 
 @pytest.mark.parametrize("columns", [["amount_gross"], [], ["expense_date", "amount_gross"]])
