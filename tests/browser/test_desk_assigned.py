@@ -84,7 +84,20 @@ def test_one_row_a_selection_and_everything(desk: Desk, grid: Grid, pictures: Pa
     eventually(lambda: assignments(desk) == {PREPARER: 2}, "it is nobody's")
     grid.press("?")
     expect(dialog).to_contain_text("Assign to a member")
+    pictured(grid, pictures, "legend_with_assign")
     grid.press("Escape")
+
+
+def test_the_inbox_counts_what_is_mine(desk: Desk, grid: Grid, pictures: Path) -> None:
+    grid.open(address(desk, "&status=PENDING"))
+    grid.press("@", "Enter")
+    expect(grid.present).to_contain_text("@ me")
+    grid.page.goto(desk.url)
+    heap = grid.page.get_by_role("link", name="assigned to me")
+    expect(heap).to_contain_text("1")
+    pictured(grid, pictures, "inbox_assigned")
+    heap.click()
+    expect(grid.page.locator("#grid")).to_have_attribute("aria-rowcount", "2")
 
 
 def test_what_others_did_since_is_marked_until_one_has_looked(desk: Desk, grid: Grid, pictures: Path) -> None:
