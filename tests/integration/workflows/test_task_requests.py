@@ -77,6 +77,8 @@ def test_a_request_is_one_run_and_the_one_that_the_schedule_starts(world: World,
         clock = Clock(its)
         clock.look()
         clock.look()
+        asked = [tick.run_keys for tick in its.ticks() if tick.instigator_name == "expense_processor_requested"]
+    assert asked == [[request_key(request)], []], "what has a run is not asked for again"
     (run,) = world.runs()
     assert (run.job_name, run.tags["dagster/partition"]) == ("expense_processor", f"spv-1|{PERIOD}")
     assert run.tags["dagster/run_key"] == request_key(request)
