@@ -1,10 +1,16 @@
 """Names that both Dagster and the workspace go by. Free of Dagster, so that it costs nothing to know them."""
 
+from __future__ import annotations
+
+from uuid import UUID
+
 TENANT_TAG = "ntro/tenant"
 WORK_TAG = "ntro/work"
 VERSION_TAG = "ntro/version"
 """On every run: the version of the runbook, or the name of the whole set for the platform's own jobs."""
 PARTITION_TAG = "dagster/partition"
+RUN_KEY_TAG = "dagster/run_key"
+_REQUEST = "request:"
 PLANE, WORKSPACE = "NTRO_PLANE", "workspace"
 INSTANCE_URL = "NTRO_INSTANCE_URL"
 """Environment of the workspace's processes: whose they are, and the address of its database."""
@@ -32,6 +38,19 @@ def unit(tenant: str, partition: str) -> dict[str, str]:
 def monthly_key(partition: str, version: str | None) -> str:
     """Run key of what a schedule starts: entity and month, and the version of the runbook where it has one."""
     return f"monthly:{partition}" + (f":{version}" if version else "")
+
+
+def request_key(request: UUID) -> str:
+    """Run key of what somebody asked for at the desk."""
+    return f"{_REQUEST}{request}"
+
+
+def request_of(run_key: str | None) -> UUID | None:
+    """The request that a run key names; None where it names none."""
+    try:
+        return UUID(run_key.removeprefix(_REQUEST)) if run_key and run_key.startswith(_REQUEST) else None
+    except ValueError:
+        return None
 
 
 def entities_set(tenant: str) -> str:

@@ -18,6 +18,7 @@ text: whoever wants to say more says it to the tenant's own log, under an error 
 | digest | 32 or 64 hexadecimal digits, salted by the tenant | |
 | version | of a runbook, or of all that a tenant runs: a digest of code, without data | `v_1f0c9be2a77d` |
 | run key | what kind of work, the partition, and how many runs it has had, or by which version | `posting:spv-1|2026-10:3` |
+| | or the id of what somebody asked for at the desk | `request:8ddb28b2-…` |
 | tick | the minute at which a schedule fired, in UTC | `2026-11-05T08:00:00+00:00` |
 """
 
@@ -80,6 +81,7 @@ number = _form(r"-?\d{1,15}")
 flag = _form(r"true|false")
 run_key = _form(
     rf"(?:{'|'.join(sorted(WORKS))}):{_SLUG}\|{_PERIOD}(?::\d{{1,9}})?|monthly:{_SLUG}\|{_PERIOD}(?::v_[0-9a-f]{{12}})?"
+    rf"|request:{_UUID}"
 )
 tick = _form(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00\+00:00")
 version = _form(r"[vs]_[0-9a-f]{12}")

@@ -173,32 +173,14 @@ async def _submit(
 
 async def _resolve(database: TenantDatabase, order: Order, names: Iterable[str]) -> Mapping[str, Entity]:
     """The entities that a document names; makes those that are missing if that was asked for."""
+    from ntro_dagster.tenant.entities import entities_named  # noqa: PLC0415
+
     wanted = sorted(names)
-    known = await _known(database, order.tenant, wanted)
+    known = await entities_named(database, wanted)
     missing = [name for name in wanted if name not in known]
     if missing and order.create_entities and order.entity is None:
         _create(order.tenant, missing)
-        known = await _known(database, order.tenant, wanted)
-    return known
-
-
-async def _known(database: TenantDatabase, tenant: str, names: Sequence[str]) -> dict[str, Entity]:
-    """By spelling; a name that leaves no spelling behind (no Latin letter or digit in it) goes by its slug."""
-    from ntro_dagster.tenant.entities import (  # noqa: PLC0415
-        EntityUnknownError,
-        entities_by_spelling,
-        entity_by_slug,
-        slug_of,
-        spelling,
-    )
-
-    known = await entities_by_spelling(database, names)
-    for name in names:
-        if name not in known and not spelling(name):
-            try:
-                known[name] = await entity_by_slug(database, slug_of(name), tenant=tenant)
-            except EntityUnknownError:
-                continue
+        known = await entities_named(database, wanted)
     return known
 
 

@@ -63,7 +63,7 @@ Slug = Annotated[str, Query(max_length=63, pattern=NO_NUL)]
 
 
 Sort = Annotated[str | None, Query(max_length=64, pattern=NO_NUL)]
-Group = Literal["ready", "mine", "waiting"] | None
+Group = Literal["ready", "mine", "waiting", "assigned", "changed"] | None
 
 
 class FilterBody(BaseModel):
@@ -176,9 +176,9 @@ async def rows_index(
 
 
 @router.post("/subledgers/{ledger}/rows", response_model=shapes.Rows)
-async def rows(ledger: LedgerName, sought: Ids, request: Request, database: Database, _: Member) -> dict[str, Any]:
+async def rows(ledger: LedgerName, sought: Ids, request: Request, database: Database, member: Member) -> dict[str, Any]:
     """The contents of these rows, in the order asked."""
-    return {"rows": await window(database, await desk_of(request).ledger(database, ledger), sought.ids)}
+    return {"rows": await window(database, await desk_of(request).ledger(database, ledger), sought.ids, member)}
 
 
 @router.get("/subledgers/{ledger}/rows/{row_id}", response_model=shapes.RowStory)

@@ -17,7 +17,21 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ntro_dagster.desk import api, export, pages, periods, reimport, review_api, task_actions, tasks
+from ntro_dagster.desk import (
+    api,
+    assigning,
+    export,
+    intake,
+    looking,
+    month_pages,
+    pages,
+    periods,
+    reimport,
+    review_api,
+    task_actions,
+    task_requests,
+    tasks,
+)
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.documents import ContentLostError
 from ntro_dagster.desk.doors import FormNotOursError, LoginNeededError, NotLoggedInError, RoleMayNotError
@@ -25,7 +39,10 @@ from ntro_dagster.desk.settings import Settings
 from ntro_dagster.desk.shield import refused, shield
 from ntro_dagster.desk.sittings import LoginRefusedError, LoginsExhaustedError
 from ntro_dagster.desk.task_actions import NotAtADeskError, TaskHasNoRowsError
+from ntro_dagster.desk.task_requests import AlreadyRequestedError, ParameterSetOtherwiseError, RunbookNotActiveError
 from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
+from ntro_dagster.ingest.store import StoreFullError
+from ntro_dagster.ingest.submission import DocumentFiledElsewhereError, EntityClosedError
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
 from ntro_dagster.subledger.filing import ContentMovedError, Summary
 
@@ -43,6 +60,12 @@ STATUSES: dict[type[NtroError], int] = {
     ContentLostError: 409,
     NotAtADeskError: 501,
     TaskHasNoRowsError: 409,
+    AlreadyRequestedError: 409,
+    RunbookNotActiveError: 409,
+    ParameterSetOtherwiseError: 409,
+    EntityClosedError: 409,
+    DocumentFiledElsewhereError: 409,
+    StoreFullError: 503,
     UsageError: 422,
 }
 FORBIDDEN = frozenset({"NOT_A_MEMBER", "NOT_YOUR_DECISION", "ROLE_MAY_NOT"})
@@ -71,11 +94,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.desk = desk
     app.include_router(api.router)
     app.include_router(review_api.router)
+    app.include_router(assigning.router)
     app.include_router(export.router)
     app.include_router(reimport.router)
     app.include_router(tasks.router)
     app.include_router(task_actions.router)
     app.include_router(periods.router)
+    app.include_router(task_requests.router)
+    app.include_router(intake.router)
+    app.include_router(looking.router)
+    app.include_router(month_pages.router)
     app.include_router(pages.router)
     app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from ntro_dagster.errors import TransientError
 
 MOST_WAITING = 20
+COMES_ROUND_S = 10
+"""In how many seconds a full queue has gone by, roughly: half a second a password."""
 
 
 class LoginsBusyError(TransientError):
     code = "LOGINS_BUSY"
     summary = "many log in at this moment"
-    mend = "try again in a minute"
+    mend = "try again in a few seconds"
 
 
 class Counter:

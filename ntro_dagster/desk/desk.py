@@ -21,6 +21,7 @@ from ntro_dagster.subledger.description import TypeDescription
 CONNECTIONS = 8
 PATIENCE_S = 10.0
 EXPORTS_AT_ONCE = 2
+INTAKE_AT_ONCE = 2
 
 
 class LedgerUnknownError(NotFoundError):
@@ -37,10 +38,11 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.documents = DocumentStore(settings.documents)
+        self.documents = DocumentStore(settings.documents, settings.uploads)
         self.models = RowModels()
         self.counter = Counter()
         self.exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
+        self.intake = asyncio.Semaphore(INTAKE_AT_ONCE)
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             settings.database,
             min_size=1,

@@ -1,4 +1,6 @@
-"""Three heaps that a reviewer's work falls into: what only waits for a yes, what needs thought, what others have to do."""
+"""Three heaps that a reviewer's work falls into: what only waits for a yes, what needs thought, what others have to do; and
+across them what was assigned to the reviewer, and what has changed since.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
+from ntro_dagster.desk.news import news
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -13,8 +16,9 @@ from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.lifecycle import APPROVE
 from ntro_dagster.subledger.selection import Filter
 
-READY, MINE, WAITING = "ready", "mine", "waiting"
-GROUPS = (READY, MINE, WAITING)
+READY, MINE, WAITING, ASSIGNED, CHANGED = "ready", "mine", "waiting", "assigned", "changed"
+GROUPS = (READY, MINE, WAITING, ASSIGNED)
+"""Of open rows; `CHANGED` is of all, and depends on what else is asked."""
 
 _FILED = sql.SQL(
     "EXISTS (SELECT FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id "
@@ -27,14 +31,19 @@ class GroupUnknownError(UsageError):
 
     code = "GROUP_UNKNOWN"
     summary = "no such group of rows"
-    detail = "there is no group {group!r}: ready, mine or waiting"
-    mend = "name one of the three, or none"
+    detail = "there is no group {group!r}: ready, mine, waiting, assigned or changed"
+    mend = "name one of them, or none"
 
 
 # Rows that this member made, or has signed already: others have to approve them.
 _NOT_FOR_ME = sql.SQL(
     "((t.made_by IS NOT NULL AND system.has_made(t.id, %s)) "
     "OR EXISTS (SELECT FROM system.signatures g WHERE g.row_id = t.id AND g.filed_by = %s))"
+)
+
+
+_ASSIGNED = sql.SQL(
+    "(t.status = ANY(%s) AND t.id IN (SELECT a.row_id FROM system.assigned a WHERE a.subledger = {} AND a.assignee = %s))"
 )
 
 
@@ -53,6 +62,8 @@ def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple
         if not member.may_approve:
             return sql.SQL("(t.status = ANY(%s) OR {})").format(filed), [others]
         return sql.SQL("({} OR (t.status = ANY(%s) AND {}))").format(filed, _NOT_FOR_ME), [to_approve, *me]
+    if group == ASSIGNED:
+        return _ASSIGNED.format(sql.Literal(kind.table)), [list(kind.lifecycle.open), member.login]
     raise GroupUnknownError(group=group)
 
 
@@ -73,7 +84,14 @@ async def count_groups(database: TenantDatabase, kind: TypeDescription, where: F
         ),
         [*(value for _, more in belongs.values() for value in more), list(kind.lifecycle.open), *values],
     )
-    return {
+    changed = await database.fetch_single(
+        sql.SQL("SELECT count(*) AS rows FROM {} t WHERE {} AND {}").format(
+            sql.Identifier("ledgers", kind.table), condition, news(kind, where, member)
+        ),
+        values,
+    )
+    counts = {
         group: {"count": found[group], "oldest": found[f"{group}_since"].isoformat() if found[f"{group}_since"] else None}
         for group in GROUPS
     }
+    return counts | {CHANGED: {"count": changed["rows"], "oldest": None}}

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ntro_dagster.desk.passwords import SHORTEST, hash_password
-from ntro_dagster.desk.roles import MemberRole
+from ntro_dagster.desk.roles import OPERATOR, MemberRole
 from ntro_dagster.errors import NotFoundError, UsageError
 
 
@@ -146,8 +146,6 @@ def check_key_holder(owner: str, login: str, label: str) -> None:
 
     Raises: `MemberUnknownError`, `KeyIsForAgentsError`.
     """
-    from ntro_dagster.desk.task_actions import OPERATOR  # noqa: PLC0415 - takes FastAPI along
-
     with as_owner(owner) as connection:
         found = connection.execute("SELECT role FROM system.members WHERE login = %s AND active", [login])
         _known(found, login)

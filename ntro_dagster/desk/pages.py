@@ -18,12 +18,15 @@ from ntro_dagster.boundary.periods import PATTERN as PERIOD_PATTERN
 from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.desk import activity, month
 from ntro_dagster.desk.api import LARGEST_NUMBER, NO_NUL, LedgerName, described
+from ntro_dagster.desk.counter import COMES_ROUND_S, LoginsBusyError
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.doors import COOKIE, Database, Visitor, desk_of, known
 from ntro_dagster.desk.groups import count_groups
+from ntro_dagster.desk.month_work import month_work
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
 from ntro_dagster.desk.tie_out import tie_out
+from ntro_dagster.errors import NtroError
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -101,12 +104,17 @@ async def login(
             token = await log_in(database, name, password)
             if before := request.cookies.get(COOKIE):
                 await log_out(database, before)
-    except (LoginRefusedError, LoginsExhaustedError) as error:
-        status = 429 if isinstance(error, LoginsExhaustedError) else 401
-        return page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status=status)
+    except (LoginRefusedError, LoginsExhaustedError, LoginsBusyError) as error:
+        refused = page(request, "login.html", None, "", {"next": _within(target), "refused": error}, status=_REFUSED[type(error)])
+        if isinstance(error, LoginsBusyError):
+            refused.headers["Retry-After"] = str(COMES_ROUND_S)
+        return refused
     answer = RedirectResponse(_within(target), 303)
     answer.set_cookie(COOKIE, token, max_age=int(LASTS.total_seconds()), httponly=True, samesite="strict", path="/")
     return answer
+
+
+_REFUSED: dict[type[NtroError], int] = {LoginRefusedError: 401, LoginsExhaustedError: 429, LoginsBusyError: 503}
 
 
 def _within(target: str) -> str:
@@ -178,7 +186,9 @@ async def board(
 @router.get("/entities/{slug}/periods/{period}", response_class=HTMLResponse)
 @router.get("/entities/{slug}/periods/{period}/trial-balance", response_class=HTMLResponse)
 async def entity_month(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
-    return page(request, "month.html", member, "board", await _month(request, database, slug, period))
+    context = await _month(request, database, slug, period)
+    context |= await month_work(database, member, context["entity"], period)
+    return page(request, "month.html", member, "board", context)
 
 
 @router.get("/entities/{slug}/periods/{period}/sign-off", response_class=HTMLResponse)

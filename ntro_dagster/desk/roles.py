@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+OPERATOR = "ops"
+"""Label of a key whose holder may use the direct endpoints, ask for runs and hand things in:
+`ntro member key create LOGIN --label ops`."""
+
 
 class MemberRole(StrEnum):
     """What each may file says `system.may_file` of the database (migrations/013_members.sql)."""

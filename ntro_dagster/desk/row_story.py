@@ -58,7 +58,7 @@ async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUI
             WHERE h.row_id = %s AND c.subledger = %s ORDER BY c.id""",
         [row_id, kind.table],
     )
-    return [
+    steps = [
         {
             "at": plain(row["at"]),
             "actor": row["actor"],
@@ -71,6 +71,22 @@ async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUI
             "run_id": plain(row["run_id"]),
             "signal_id": plain(row["signal_id"]),
         }
+        for row in rows
+    ]
+    return sorted([*steps, *await _assignments(database, kind, row_id)], key=lambda step: step["at"])
+
+
+async def _assignments(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
+    rows = await database.fetch(
+        """SELECT at, assigned_by, assignee, system.kind_of(assigned_by) AS kind FROM system.assignments
+            WHERE subledger = %s AND row_id = %s ORDER BY id""",
+        [kind.table, row_id],
+    )
+    empty = dict.fromkeys(("from", "code", "run_id", "signal_id", "reason"))
+    return [
+        empty
+        | {"at": plain(row["at"]), "actor": row["assigned_by"], "actor_kind": row["kind"]}
+        | {"action": "ASSIGNED" if row["assignee"] else "NOT_ASSIGNED", "to": row["assignee"]}
         for row in rows
     ]
 

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from psycopg import sql
 
-from ntro_dagster.desk.groups import group_condition
+from ntro_dagster.desk.groups import CHANGED, group_condition
+from ntro_dagster.desk.news import news, news_among
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -81,7 +82,7 @@ def chosen(kind: TypeDescription, where: Filter, group: str | None, member: Sitt
     """Condition on `t` and its values."""
     condition, values = where.to_sql(kind)
     if group:
-        more, more_values = group_condition(kind, group, member)
+        more, more_values = (news(kind, where, member), []) if group == CHANGED else group_condition(kind, group, member)
         return sql.SQL("{} AND {}").format(condition, more), [*values, *more_values]
     return condition, list(values)
 
@@ -126,13 +127,17 @@ def order(kind: TypeDescription, sort: str | None) -> sql.Composable:
     return sql.SQL("t.{} {} NULLS LAST, {}").format(sql.Identifier(name), direction, settled)
 
 
-async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    """These rows, in this order; those that are not there are left out."""
+async def window(
+    database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID], member: Sitting | None = None
+) -> list[dict[str, Any]]:
+    """These rows, in this order; those that are not there are left out. Args: `member`: whose news is marked."""
     rows = await database.fetch(
         sql.SQL(
-            """SELECT t.*, e.slug AS entity, {digest}(t) AS digest, w.signal_id, w.kind AS waiting_kind, w.filed_by, w.filed_at
+            """SELECT t.*, e.slug AS entity, {digest}(t) AS digest, w.signal_id, w.kind AS waiting_kind, w.filed_by, w.filed_at,
+                      a.assignee AS assigned_to
                  FROM (SELECT * FROM {table} WHERE id = ANY(%(ids)s)) t
                  JOIN system.entities e ON e.id = t.entity_id
+                 LEFT JOIN system.assigned a ON a.subledger = %(ledger)s AND a.row_id = t.id
                  LEFT JOIN LATERAL (
                       SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
                         FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
@@ -144,8 +149,10 @@ async def window(database: TenantDatabase, kind: TypeDescription, ids: Sequence[
     )
     twins = await _twins(database, kind, [row["id"] for row in rows])
     signed = await _signed(database, kind, [row["id"] for row in rows])
+    new = await news_among(database, kind, ids, member) if member else set()
     return [
         _shown(kind, row)
+        | {"changed": row["id"] in new}
         | {"duplicate_of": twins.get(row["id"], 0), "signed_by": signed.get((row["id"], bytes(row["digest"])), [])}
         for row in rows
     ]
@@ -191,6 +198,7 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
         "approved_at": plain(row["approved_at"]),
         "posted_journal_ref": row.get("posted_journal_ref"),
         "waiting": waiting,
+        "assigned_to": row["assigned_to"],
         "updated_at": plain(row["updated_at"]),
     }
 
@@ -198,11 +206,12 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
 def alike(kind: TypeDescription) -> sql.Composable | None:
     """`FROM` for a row `t` and each other row `o` of its entity that is probably the same thing entered twice, and was neither
     turned down nor left out: who, when and how much are the same. None where a type has not all three.
+
+    `system.attach_likeness` has made the index that finds them.
     """
-    of = {wanted: [name for name in kind.content if kind.columns[name] == wanted] for wanted in ("text", "date", "money")}
-    if not all(of.values()):
+    if kind.alike_by is None:
         return None
-    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(names[0])) for names in of.values())
+    same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in kind.alike_by)
     return sql.SQL(
         "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY({counting})"
     ).format(

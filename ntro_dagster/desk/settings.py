@@ -10,6 +10,7 @@ from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.errors import UsageError
 
 TENANT, DATABASE_URL, DOCUMENTS, PORT = "NTRO_TENANT", "NTRO_DESK_DATABASE_URL", "NTRO_DOCUMENTS", "NTRO_DESK_PORT"
+UPLOADS = "NTRO_UPLOADS"
 
 
 class DeskEnvironmentError(UsageError):
@@ -32,6 +33,7 @@ class Settings:
     database: URL of the desk's role.
     hosts: what a request may call us, without the port.
     logs: where runs print; None: nowhere that is known.
+    uploads: where documents go that come in at the desk; None: beside the others.
     """
 
     tenant: str
@@ -40,6 +42,7 @@ class Settings:
     port: int
     hosts: tuple[str, ...]
     logs: Path | None = None
+    uploads: Path | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -55,4 +58,5 @@ class Settings:
             int(os.environ[PORT]),
             (host_name(tenant),),
             Path(os.environ[LOGS]) if LOGS in os.environ else None,
+            Path(os.environ[UPLOADS]) if UPLOADS in os.environ else None,
         )

@@ -62,7 +62,7 @@ class Waiting(Shape):
 
 
 class RowShown(Shape):
-    """Money is a decimal string."""
+    """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed."""
 
     id: UUID
     entity: str
@@ -77,6 +77,8 @@ class RowShown(Shape):
     waiting: Waiting | None
     duplicate_of: int
     signed_by: list[str]
+    assigned_to: str | None
+    changed: bool
     updated_at: str
 
 
@@ -155,9 +157,29 @@ class Heap(Shape):
 
 
 class Heaps(Shape):
+    """`assigned`: to who asks; `changed`: since who asks has looked. Such rows are in one of the three others, too."""
+
     ready: Heap
     mine: Heap
     waiting: Heap
+    assigned: Heap
+    changed: Heap
+
+
+class Assignable(Shape):
+    login: str
+    name: str
+    role: str
+
+
+class AssignmentSummary(Shape):
+    count: int
+    seen: str
+
+
+class AssignedRows(Shape):
+    assigned: int
+    assignee: str | None
 
 
 class DocumentKnown(Shape):

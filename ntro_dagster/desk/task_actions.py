@@ -18,10 +18,11 @@ from pydantic import BaseModel, Field
 from ntro_dagster.desk.api import ERRORS, NO_NUL, LedgerName, Problem
 from ntro_dagster.desk.doors import Database, Decider, RoleMayNotError, desk_of
 from ntro_dagster.desk.review_api import ValuesInvalidError, as_model, receipt
+from ntro_dagster.desk.roles import OPERATOR
 from ntro_dagster.desk.rows import RowUnknownError, row_of
 from ntro_dagster.desk.sittings import Sitting, label_of
 from ntro_dagster.desk.task_shapes import RowDecided, TaskDecided
-from ntro_dagster.desk.tasks import SPEC, TaskId, known_entity, known_task, root
+from ntro_dagster.desk.tasks import SPEC, TaskId, known_task, root
 from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
@@ -30,8 +31,6 @@ from ntro_dagster.subledger.lifecycle import APPROVE, EDIT
 from ntro_dagster.subledger.selection import Filter
 
 REJECT = "reject"
-OPERATOR = "ops"
-"""Label of a key whose holder may use the direct endpoints: `ntro member key create LOGIN --label ops`."""
 ROW_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 ELSEWHERE: dict[int | str, dict[str, Any]] = {501: {"model": Problem, "description": "not at a desk"}}
@@ -255,23 +254,8 @@ async def _filed(
 # What is done elsewhere
 
 
-@router.post("/entities/{entity_id}/tasks", status_code=501, responses=ELSEWHERE)
-async def start(entity_id: UUID, database: Database, _: Decider) -> None:
-    """Not at a desk: runs are started on the workspace's side."""
-    await known_entity(database, entity_id)
-    raise NotAtADeskError(what="start a run", instead="`ntro run start`, or the schedule of the workflow")
-
-
 @router.post("/tasks/{task_id}/events", status_code=501, responses=ELSEWHERE)
 async def told(task_id: TaskId, database: Database, _: Decider) -> None:
     """Not at a desk: runs write what they did themselves."""
     await known_task(database, root(task_id))
     raise NotAtADeskError(what="write a run's events", instead="runs record their own; GET the same address to read them")
-
-
-@router.post("/tasks/{task_id}/files", status_code=501, responses=ELSEWHERE)
-@router.post("/tasks/{task_id}/data/ingest", status_code=501, responses=ELSEWHERE)
-async def hand_in(task_id: TaskId, database: Database, _: Decider) -> None:
-    """Not at a desk: documents come in by the operator's command."""
-    await known_task(database, root(task_id))
-    raise NotAtADeskError(what="take documents in", instead="`ntro ingest FILE --tenant T --source S --period YYYY-MM`")

@@ -59,6 +59,22 @@ class StepState(Shape):
     status: str
 
 
+class TaskRequested(Shape):
+    """`state`: REQUESTED; STARTED, with the task; REFUSED, with a code."""
+
+    id: UUID
+    state: str
+    entityId: UUID  # noqa: N815
+    workflowId: UUID  # noqa: N815
+    workflow: str
+    period: str
+    taskId: UUID | None  # noqa: N815
+    code: str | None
+    filedBy: str  # noqa: N815
+    filedAt: str  # noqa: N815
+    settledAt: str | None  # noqa: N815
+
+
 class UIState(Shape):
     task: TaskSummary
     step: StepShown
@@ -86,6 +102,19 @@ class File(Shape):
     bytes: int
     submittedAt: str  # noqa: N815
     mediaType: str  # noqa: N815
+
+
+class FileTaken(Shape):
+    """`status`: accepted; duplicate, where the same bytes are filed already; empty, where they hold no rows."""
+
+    name: str
+    status: str
+    message: str
+    period: str | None
+    document_id: UUID | None
+    parsed_rows: int
+    rejected_rows: int | None
+    entities: list[str]
 
 
 class TaskDecided(Shape):

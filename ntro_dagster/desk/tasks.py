@@ -30,6 +30,7 @@ from ntro_dagster.desk.task_shapes import (
 )
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.tenant.entities import Entity
 
 MOST_TASKS, MOST_FILES, MOST_EVENTS = 100, 20, 500
 SPEC = "spec 7"
@@ -210,10 +211,12 @@ async def known_task(database: TenantDatabase, task: UUID) -> dict[str, Any]:
     return found
 
 
-async def known_entity(database: TenantDatabase, entity: UUID) -> None:
+async def known_entity(database: TenantDatabase, entity: UUID) -> Entity:
     """Raises: `EntityMonthUnknownError`."""
-    if not await database.fetch_one("SELECT id FROM system.entities WHERE id = %s", [entity]):
+    found = await database.fetch_one("SELECT id, slug, name, currency, status FROM system.entities WHERE id = %s", [entity])
+    if found is None:
         raise EntityMonthUnknownError(entity=str(entity))
+    return Entity(**found)
 
 
 Counts = dict[str, dict[str, dict[str, int]]]

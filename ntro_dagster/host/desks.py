@@ -6,7 +6,7 @@ import sys
 
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.bundles.active import ACTIVE
-from ntro_dagster.desk.settings import DATABASE_URL, DOCUMENTS, PORT, TENANT, host_name
+from ntro_dagster.desk.settings import DATABASE_URL, DOCUMENTS, PORT, TENANT, UPLOADS, host_name
 from ntro_dagster.host.home import Role, TenantHome
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.ports import answers, free_port, is_free
@@ -26,6 +26,7 @@ def furnish_desk(tenant: TenantHome, *, running: bool) -> None:
         TENANT: tenant.slug,
         DATABASE_URL: tenant.credential(Role.DESK).read_text().strip(),
         DOCUMENTS: str(tenant.documents),
+        UPLOADS: str(tenant.uploads),
         PORT: str(port),
         ACTIVE: str(tenant.active),
         LOGS: str(tenant.logs),

@@ -11,8 +11,8 @@
   surveys/                   what each tenant's code defines, as the workspace may know it
   runbooks/                  versions of runbooks that were pushed
   run/                       what lives only while processes do: sockets, pid files, supervisor's configuration
-  tenants/<slug>/            one client: process.env.json, credentials/, documents/, logs/, artifacts/, output/,
-                             bundles/, active/
+  tenants/<slug>/            one client: process.env.json, credentials/, documents/, uploads/, logs/, artifacts/,
+                             output/, bundles/, active/
 
 Where tenants have users of their own, the host's directories are 0711, and those that a tenant may write are
 `TenantHome.own`: in none of them does root ever write.
@@ -140,6 +140,11 @@ class TenantHome:
         return self.root / "documents"
 
     @property
+    def uploads(self) -> Path:
+        """Documents that came in at the desk, which runs as the tenant and may not write among the others."""
+        return self.root / "uploads"
+
+    @property
     def logs(self) -> Path:
         """What the tenant's processes write of themselves: it may carry the tenant's values, so it lies with the tenant."""
         return self.root / "logs"
@@ -210,7 +215,7 @@ class TenantHome:
     @property
     def own(self) -> tuple[Path, ...]:
         """Where the tenant's processes may write."""
-        return (self.logs, self.artifacts, self.socket.parent)
+        return (self.logs, self.artifacts, self.uploads, self.socket.parent)
 
     @property
     def load_failure(self) -> tuple[str, str] | None:
@@ -247,6 +252,7 @@ class TenantHome:
             handed = {
                 self.logs: 0o600,
                 self.artifacts: 0o600,
+                self.uploads: 0o400,
                 self.documents: 0o440,
                 self.bundles: 0o640,
                 self.active.parent: 0o640,

@@ -44,6 +44,7 @@ def tenant_directories(tenant: TenantHome, users: Users | None, before: int | No
         tenant.documents: Access(gid=uid, mode=0o2750),  # what is filed gets the same group
         tenant.logs: Access(uid, uid),
         tenant.artifacts: Access(uid, uid),
+        tenant.uploads: Access(uid, uid),
         # the workspace's processes come in here, too: the relay listens beside the code server
         tenant.socket.parent: Access(uid, users.workspace, 0o770),
     }

@@ -47,13 +47,18 @@ class Incoming:
 
 
 class DocumentStore:
-    """A directory of immutable files, `ab/cdef…`."""
+    """A directory of immutable files, `ab/cdef…`.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args: `uploads`: another one, for who reads all documents and may write only there; it takes what is kept.
+    """
+
+    def __init__(self, directory: Path, uploads: Path | None = None) -> None:
+        self.directory = uploads or directory
+        self._read = (directory, uploads) if uploads else (directory,)
 
     def path(self, sha256: str) -> Path:
-        return self.directory / sha256[:2] / sha256[2:]
+        """Where a document is kept."""
+        return _place(self.directory, sha256)
 
     @contextmanager
     def receive(self, file: Path) -> Iterator[Incoming]:
@@ -61,20 +66,26 @@ class DocumentStore:
 
         Raises: `FileUnreadableError`, `StoreFullError`.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             source = file.open("rb")
         except OSError as error:
             raise FileUnreadableError(name=file.name, why=error.strerror) from None
-        with source, tempfile.NamedTemporaryFile(dir=self.directory, prefix=".incoming-", delete=False) as copy:
+        with source, self.receive_stream(source, file.name) as incoming:
+            yield incoming
+
+    @contextmanager
+    def receive_stream(self, source: IO[bytes], name: str) -> Iterator[Incoming]:
+        """The same of what is read from `source`; `name` is for messages. Raises: as `receive`."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.directory, prefix=".incoming-", delete=False) as copy:
             path = Path(copy.name)
             try:
                 try:
-                    sha256, size = _copy(source, copy, file.name)
+                    sha256, size = _copy(source, copy, name)
                     copy.flush()
                     os.fsync(copy.fileno())
                 except OSError as error:
-                    raise StoreFullError(name=file.name, why=error.strerror or "error") from None
+                    raise StoreFullError(name=name, why=error.strerror or "error") from None
                 yield Incoming(path, sha256, size)
             finally:
                 path.unlink(missing_ok=True)
@@ -97,12 +108,17 @@ class DocumentStore:
 
     def verify(self, sha256: str) -> Path:
         """The stored file, after checking its content. Raises `DocumentDamagedError`."""
-        path = self.path(sha256)
-        if path.is_file():
-            with path.open("rb") as stored:
-                if hashlib.file_digest(stored, "sha256").hexdigest() == sha256:
-                    return path
+        for directory in self._read:
+            path = _place(directory, sha256)
+            if path.is_file():
+                with path.open("rb") as stored:
+                    if hashlib.file_digest(stored, "sha256").hexdigest() == sha256:
+                        return path
         raise DocumentDamagedError(sha256=sha256, directory=self.directory)
+
+
+def _place(directory: Path, sha256: str) -> Path:
+    return directory / sha256[:2] / sha256[2:]
 
 
 def _settle(directory: Path) -> None:

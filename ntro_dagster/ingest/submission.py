@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import sql
@@ -153,29 +153,65 @@ async def submit(
     named = period or (None if how.period else period_of(path))
     if named is None and not how.period:
         raise PeriodMissingError(name=path.name)
-    period = open_period(named) if named else None
+    order = _Order(path.name, entity, open_period(named) if named else None, source, submitted_by, how)
     with store.receive(path) as incoming:
-        known = await _known(database, incoming)
-        if known is not None:
-            outcome = _duplicate(known, path.name, period, entity)
-            store.keep(incoming)  # mends a stored file that is damaged
-            return outcome
-        readers = await _readers(database, source)
-        document = _open(incoming.path, path.name, how)
-        _check_months(document, period)
-        owners = await _owners(document, entity, resolve)
-        submission = _Submission(incoming, document, entity, owners, period, source, readers, submitted_by)
-        try:
-            async with database.transaction(Actor(submitted_by, "person")):
-                outcome = await submission.write(database)
-                # Before the commit: a row must never point at bytes that are not there. A file without a row is harmless.
-                store.keep(incoming)
-        except psycopg.errors.UniqueViolation:  # someone filed the same bytes meanwhile
-            known = await _known(database, incoming)
-            if known is None:
-                raise
-            return _duplicate(known, path.name, period, entity)
+        return await _file(database, store, incoming, order, resolve)
+
+
+async def submit_stream(
+    database: TenantDatabase,
+    store: DocumentStore,
+    content: IO[bytes],
+    name: str,
+    *,
+    resolve: Resolve,
+    submitted_by: str,
+    entity: KnownEntity,
+    period: str,
+    source: str,
+) -> IngestOutcome:
+    """The same of what has no path: one entity's, for one month. Raises: as `submit`."""
+    order = _Order(name, entity, open_period(period), source, submitted_by, await _declared(database, source))
+    with store.receive_stream(content, name) as incoming:
+        return await _file(database, store, incoming, order, resolve)
+
+
+class _Order(NamedTuple):
+    """What is to be filed how."""
+
+    name: str
+    entity: KnownEntity | None
+    period: str | None
+    source: str
+    submitted_by: str
+    how: Source
+
+
+async def _file(
+    database: TenantDatabase, store: DocumentStore, incoming: Incoming, order: _Order, resolve: Resolve
+) -> IngestOutcome:
+    name, entity, period, source, submitted_by, how = order
+    known = await _known(database, incoming)
+    if known is not None:
+        outcome = _duplicate(known, name, period, entity)
+        store.keep(incoming)  # mends a stored file that is damaged
         return outcome
+    readers = await _readers(database, source)
+    document = _open(incoming.path, name, how)
+    _check_months(document, period)
+    owners = await _owners(document, entity, resolve)
+    submission = _Submission(incoming, document, entity, owners, period, source, readers, submitted_by)
+    try:
+        async with database.transaction(Actor(submitted_by, "person")):
+            outcome = await submission.write(database)
+            # Before the commit: a row must never point at bytes that are not there. A file without a row is harmless.
+            store.keep(incoming)
+    except psycopg.errors.UniqueViolation:  # someone filed the same bytes meanwhile
+        known = await _known(database, incoming)
+        if known is None:
+            raise
+        return _duplicate(known, name, period, entity)
+    return outcome
 
 
 async def _declared(database: TenantDatabase, source: str) -> Source:

@@ -1,4 +1,4 @@
-"""Plain tables: a header row, then one record per line, every value kept as the text it is.
+"""Plain tables: a header row, then one record per line, or a list of JSON objects; every value kept as the text it is.
 
 Nothing is read into a value here. The source says in which columns a record names its entity and its month.
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from ntro_dagster.ingest.finding import Finding
 from ntro_dagster.ingest.returns import Layout, ReturnRecord
-from ntro_dagster.ingest.returns.content import encoding_of
+from ntro_dagster.ingest.returns.content import encoding_of, is_json
 from ntro_dagster.ingest.returns.delimited import DELIMITERS, delimited_records, rows
 from ntro_dagster.ingest.returns.document import named
 from ntro_dagster.ingest.returns.errors import DocumentQuotingError, DocumentRefusedError
 from ntro_dagster.ingest.returns.header import unique_names
+from ntro_dagster.ingest.returns.structured import columns_of, rows_of_json
 from ntro_dagster.ingest.sources import Source
 
 _HEADER_WITHIN = 40
@@ -44,18 +45,23 @@ class Table:
     record_count: int
     findings: tuple[Finding, ...] = ()
     _content: Path | None = None
+    _listed: tuple[dict[str, str], ...] = ()
 
     def records(self) -> Iterator[ReturnRecord]:
         """Every row with any text, in order. May be called again: the file is read anew."""
-        assert self._content is not None  # noqa: S101
         entity, period = (self.layout.mapping.get(each) for each in ("entity", "period"))
-        for line, raw in delimited_records(self._content, self.layout, name=self.name):
+        for line, raw in self._rows():
             yield ReturnRecord(
                 line,
                 raw,
                 named(raw.get(entity, ""), entity) if entity else None,
                 month_of(raw.get(period, "")) if period else None,
             )
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        if self._content is None:
+            return ((ordinal, dict(row)) for ordinal, row in enumerate(self._listed, start=1))
+        return delimited_records(self._content, self.layout, name=self.name)
 
 
 def month_of(cell: str) -> str | None:
@@ -69,8 +75,10 @@ def open_table(content: Path, *, name: str, source: Source) -> Table:
 
     Raises: `DocumentRefusedError` and its kinds, `NotATableError` among them.
     """
-    encoding = encoding_of(content, name=name)
     wanted = {each: column for each, column in (("entity", source.entity), ("period", source.period)) if column}
+    if is_json(content):
+        return _open_listed(content, wanted, name=name)
+    encoding = encoding_of(content, name=name)
     broken: DocumentQuotingError | None = None
     best: tuple[int, list[str], str] | None = None
     for delimiter in DELIMITERS:
@@ -103,3 +111,23 @@ def open_table(content: Path, *, name: str, source: Source) -> Table:
     )
     count = sum(1 for _ in delimited_records(content, layout, name=name))
     return Table(name, layout, count, _content=content)
+
+
+def _open_listed(content: Path, wanted: dict[str, str], *, name: str) -> Table:
+    encoding = encoding_of(content, name=name, max_line=None)
+    rows = rows_of_json(content, encoding, name=name)
+    columns = columns_of(rows or ())
+    if rows is None or (rows and not set(wanted.values()) <= set(columns)):
+        raise NotATableError(name=name, columns=", ".join(wanted.values()))
+    layout = Layout(
+        kind="json",
+        encoding=encoding,
+        delimiter="",
+        header_line=0,
+        columns=columns,
+        width=len(columns),
+        mapping=wanted,
+        rivals={},
+        names_entity="entity" in wanted,
+    )
+    return Table(name, layout, len(rows), _listed=rows)

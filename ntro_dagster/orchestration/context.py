@@ -13,6 +13,7 @@ from uuid import UUID
 from dagster import AssetExecutionContext, MultiPartitionKey
 from psycopg.types.json import Jsonb
 
+from ntro_dagster.boundary.names import RUN_KEY_TAG, request_of
 from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.active import loaded_set
 from ntro_dagster.bundles.parameter_values import Value
@@ -20,6 +21,7 @@ from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.parameters import as_typed, parameters_of
+from ntro_dagster.orchestration.task_requests import take_up
 from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
@@ -170,7 +172,7 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
     """Notes by which code the run is carried out: a version, where the job is a runbook's, within the set of all; and with
     which parameters.
 
-    Raises: `PinnedVersionMissingError`, `ParametersUnfitError`.
+    Raises: `PinnedVersionMissingError`, `ParametersUnfitError`, `RequestSettledError`.
     """
     loaded = loaded_set()
     own = next((bundle for bundle in loaded.bundles if bundle.identifier == context.job_name), None)
@@ -179,6 +181,8 @@ async def _begun(context: AssetExecutionContext, run: RunbookContext) -> Runbook
         own = next((b for b in (own, *loaded.pinned) if (b.slug, b.version) == (own.slug, version)), None)
         if own is None:
             raise PinnedVersionMissingError(version=version)
+    if context.run.parent_run_id is None and (request := request_of(context.run.tags.get(RUN_KEY_TAG))):
+        await take_up(run.database, request, run_id=run.run_id, entity_id=run.entity.id, period=run.period)
     values = await parameters_of(run.database, own, run_id=run.run_id, entity_id=run.entity.id) if own else {}
     await run.database.execute(
         _BEGUN,

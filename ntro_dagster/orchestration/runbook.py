@@ -1,4 +1,4 @@
-"""A runbook as Dagster sees it: an asset for each subledger it fills, one partitioned job, an intake sensor, a schedule."""
+"""A runbook as Dagster sees it: an asset for each subledger it fills, one partitioned job, sensors, a schedule."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from ntro_dagster.ingest.sources import Source
 from ntro_dagster.orchestration import assets
 from ntro_dagster.orchestration.derived import Derivation, derived_asset
 from ntro_dagster.orchestration.due import DueRule, rules_of
+from ntro_dagster.orchestration.request_sensor import requests_sensor
 from ntro_dagster.orchestration.schedules import runbook_schedules
 from ntro_dagster.orchestration.sensors import proposals_sensor, sensor
 from ntro_dagster.orchestration.work import Work
@@ -148,6 +149,7 @@ def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Def
         sensors=[
             *([sensor(job, Work.INTAKE, [ledger.kind for ledger in ledgers])] if ledgers else []),
             *([proposals_sensor(job, runbook.derivations)] if runbook.derivations else []),
+            requests_sensor(job, runbook=head.slug, selection=staging),
         ],
         schedules=runbook_schedules(job, runbook=head.slug, times=times, selection=staging),
         executor=in_process_executor,

@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dagster import AssetKey, DefaultScheduleStatus, RunRequest, ScheduleDefinition, ScheduleEvaluationContext, SkipReason
+from dagster import (
+    AssetKey,
+    DefaultScheduleStatus,
+    MultiPartitionKey,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+)
 from dagster._time import get_current_datetime
 
 from ntro_dagster.boundary.names import VERSION_TAG, monthly_key, unit
@@ -71,11 +79,16 @@ def _schedule(job: Job, runbook: str, time: Schedule, selection: Sequence[AssetK
 
 def _request(time: Schedule, tick: datetime, due: Due, selection: Sequence[AssetKey]) -> RunRequest:
     key = partition_key(due.entity, time.period(tick, due.period_offset))
+    return monthly_run(key, due.version, selection, run_key=monthly_key(str(key), due.version))
+
+
+def monthly_run(key: MultiPartitionKey, version: str | None, selection: Sequence[AssetKey], *, run_key: str) -> RunRequest:
+    """What is started of a runbook for an entity and a month, by whatever it is asked for."""
     return RunRequest(
-        run_key=monthly_key(str(key), due.version),
+        run_key=run_key,
         partition_key=key,
         asset_selection=list(selection),
-        tags=unit(bound_tenant(), str(key)) | ({VERSION_TAG: due.version} if due.version else {}),
+        tags=unit(bound_tenant(), str(key)) | ({VERSION_TAG: version} if version else {}),
     )
 
 

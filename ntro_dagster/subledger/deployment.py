@@ -14,8 +14,9 @@ from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.migrations import migrate
 from ntro_dagster.platforms.postgres.catalogue import columns_of, optional_columns
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
+from ntro_dagster.platforms.tables import LogicalType
 from ntro_dagster.subledger.description import TypeDescription
-from ntro_dagster.subledger.lifecycle import Lifecycle, check
+from ntro_dagster.subledger.lifecycle import check
 from ntro_dagster.subledger.registry import load_types, subledger_types
 
 
@@ -72,7 +73,7 @@ def attach(
         if unchanged and _attached(connection, kind):
             continue
         _check_statuses(connection, kind)
-        _give_rules(connection, kind.table, kind.content, kind.lifecycle, kind.amount, kind.currency)
+        _give_rules(connection, kind)
         connection.execute(
             f"""INSERT INTO system.subledger_types (name, owner_runbook, table_name, description, attached_after)
                 VALUES (%s, %s, %s, %s, {_PLATFORM})
@@ -82,14 +83,17 @@ def attach(
         )
 
 
-def _give_rules(
-    connection: psycopg.Connection, table: str, content: Sequence[str], lifecycle: Lifecycle, *money: str | None
-) -> None:
-    """Args: `money`: where the amount of a row is, and its currency."""
-    edges = Jsonb(lifecycle.as_json())
-    connection.execute("SELECT system.attach_subledger(%s, %s, %s)", [table, list(content), edges])
-    connection.execute("SELECT system.declare_amount(%s, %s, %s)", [table, *money])
-    connection.execute("SELECT system.attach_approvals(%s, %s)", [table, edges])
+def _give_rules(connection: psycopg.Connection, kind: TypeDescription) -> None:
+    edges = Jsonb(kind.lifecycle.as_json())
+    connection.execute("SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), edges])
+    connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
+    connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, edges])
+    connection.execute("SELECT system.attach_likeness(%s, %s)", [kind.table, _looked_up(kind)])
+
+
+def _looked_up(kind: TypeDescription) -> list[str]:
+    """What of likeness an index holds: not the text, which may be longer than an entry can be."""
+    return [name for name in kind.alike_by or () if kind.columns[name] != LogicalType.TEXT]
 
 
 def attach_again(connection: psycopg.Connection) -> list[str]:
@@ -102,9 +106,7 @@ def attach_again(connection: psycopg.Connection) -> list[str]:
         f"SELECT table_name, description FROM system.subledger_types WHERE attached_after IS DISTINCT FROM {_PLATFORM} ORDER BY 1"
     ).fetchall()
     for table, description in rows:
-        lifecycle = Lifecycle.from_json(description["lifecycle"])
-        amount, currency = description.get("amount"), description.get("currency")  # an earlier release may not have asked
-        _give_rules(connection, table, description["content"], lifecycle, amount, currency)
+        _give_rules(connection, TypeDescription.from_json(description))
         connection.execute(f"UPDATE system.subledger_types SET attached_after = {_PLATFORM} WHERE table_name = %s", [table])
     return [table for table, _ in rows]
 

@@ -12,6 +12,8 @@ from ntro_dagster.subledger.lifecycle import Lifecycle
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.tables import table_of
 
+ALIKE = (LogicalType.TEXT, LogicalType.DATE, LogicalType.MONEY)
+
 
 class AmountInvalidError(UsageError):
     code = "AMOUNT_INVALID"
@@ -59,6 +61,15 @@ class TypeDescription:
             kind.model.currency_at if columns.get(kind.model.currency_at) == LogicalType.TEXT else None,
             kind.model.control,
         )
+
+    @property
+    def alike_by(self) -> tuple[str, str, str] | None:
+        """The columns that say who, when and how much: rows that agree in them are probably one thing entered twice. None where
+        a type has not all three.
+        """
+        of = {wanted: next((name for name in self.content if self.columns[name] == wanted), None) for wanted in ALIKE}
+        who, when, how_much = (of[wanted] for wanted in ALIKE)
+        return (who, when, how_much) if who and when and how_much else None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"lifecycle": self.lifecycle.as_json()}

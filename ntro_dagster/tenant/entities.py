@@ -172,3 +172,14 @@ async def entities_by_spelling(database: TenantDatabase, names: Iterable[str]) -
     )
     known = {row.pop("spelling"): Entity(**row) for row in rows}
     return {name: known[key] for name, key in wanted.items() if key in known}
+
+
+async def entities_named(database: TenantDatabase, names: Iterable[str]) -> dict[str, Entity]:
+    """By spelling; a name that leaves no spelling behind (no Latin letter or digit in it) goes by its slug."""
+    wanted = sorted(names)
+    known = await entities_by_spelling(database, wanted)
+    slugs = {slug_of(name): name for name in wanted if name not in known and not spelling(name)}
+    rows = await database.fetch(
+        "SELECT id, slug, name, currency, status FROM system.entities WHERE slug = ANY(%s)", [sorted(slugs)]
+    )
+    return known | {slugs[row["slug"]]: Entity(**row) for row in rows}

@@ -295,9 +295,17 @@ def test_an_honest_request_stays_as_it_is() -> None:
     }
 
 
+def test_what_somebody_asked_for_goes_by_its_id() -> None:
+    key = "request:8ddb28b2-8a7e-4f0e-9d60-7b9a3d2f6c11"
+    (run,) = _run(run_key=key)
+    assert (run["run_key"], run["partition_key"]) == (key, "spv-1|2026-09")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
+        {"run_key": f"request:{SECRET}"},
+        {"partition_key": "b-1|2026-09", "run_key": "request:8ddb28b2-8a7e-4f0e-9d60-7b9a3d2f6c11"},
         {"partition_key": "b-1|2026-09", "run_key": None},  # of another tenant
         {"partition_key": "CanaryQ7x"},
         {"run_key": "intake:b-1|2026-09:0"},

@@ -58,6 +58,8 @@ def test_codes_are_those_of_the_sources() -> None:
         (words.run_key, "posting:spv-1|2026-10:3", "posting:1,250.00"),
         (words.run_key, "monthly:spv-1|2026-10", "weekly:spv-1|2026-10"),
         (words.run_key, "monthly:spv-1|2026-10:v_0123456789ab", "monthly:spv-1|2026-10:v_acme capital"),
+        (words.run_key, "request:8ddb28b2-8a7e-4f0e-9d60-7b9a3d2f6c11", "request:acme capital"),
+        (words.run_key, "request:8ddb28b2-8a7e-4f0e-9d60-7b9a3d2f6c11", "request:8ddb28b2-8a7e-4f0e-9d60-7b9a3d2f6c11:1250"),
         (words.run_key, "intake:spv-1|2026-10", "intake:spv-1|2026-10:v_0123456789ab"),
         (words.tick, "2026-11-05T08:00:00+00:00", "2026-11-05T08:00:12.5+01:00"),
         (words.work, "intake", "gossip"),

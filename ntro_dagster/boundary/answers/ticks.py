@@ -17,7 +17,16 @@ from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.answers.failures import failed
 from ntro_dagster.boundary.answers.survey import Survey
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, UNIT_TAG, VERSION_TAG, WORK_TAG, unit
+from ntro_dagster.boundary.names import (
+    CODE_LOCATION_TAG,
+    PARTITION_TAG,
+    TENANT_TAG,
+    UNIT_TAG,
+    VERSION_TAG,
+    WORK_TAG,
+    request_of,
+    unit,
+)
 
 Entities = Callable[[str], frozenset[str]]
 """Slugs of a tenant's entities."""
@@ -106,9 +115,9 @@ def _run(survey: Survey, slugs: frozenset[str], offered: Any) -> dict[str, Any] 
 
 
 def _run_key(offered: Any, partition: str | None) -> str | None:
-    """For the partition that is asked for: the key is no place for the name of another."""
+    """For the partition that is asked for: the key is no place for the name of another. That of a request names none."""
     key = words.run_key(offered)
-    return key if key and key.split(":")[1] == partition else None
+    return key if key and (request_of(key) or key.split(":")[1] == partition) else None
 
 
 def _keys(survey: Survey, assets: Any) -> list[dict[str, Any]] | None:

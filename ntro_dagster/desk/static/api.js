@@ -23,14 +23,14 @@ export async function ask(method, path, body, options = {}) {
 }
 
 /** The answer as it is. Raises as `ask`. */
-export async function send(method, path, body, { signal, again = true } = {}) {
+export async function send(method, path, body, { signal, again = true, keepalive = false } = {}) {
   const headers = method === "GET" ? {} : { "X-Ntro-CSRF": meta("csrf").content };
   let content = body;
   if (body !== undefined && !(body instanceof FormData)) {
     headers["Content-Type"] = "application/json";
     content = JSON.stringify(body);
   }
-  const response = await fetch(path, { method, headers, body: content, signal, credentials: "same-origin", redirect: "error" });
+  const response = await fetch(path, { method, headers, body: content, signal, keepalive, credentials: "same-origin", redirect: "error" });
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
   // Logged in again in another tab: this one's token is of the session before, what is typed here is not.

@@ -47,6 +47,11 @@ for (const open of document.querySelectorAll("details.menu")) {
   });
 }
 
+// What was handed in is not handed in again by the next press.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful && event.target.matches?.("form.hand-in")) event.target.reset();
+});
+
 // A part that did not come says so in its place.
 for (const trouble of ["htmx:responseError", "htmx:sendError"]) {
   document.addEventListener(trouble, (event) => {

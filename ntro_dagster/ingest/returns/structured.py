@@ -62,14 +62,10 @@ def open_structured(content: Path, encoding: str, *, name: str) -> tuple[Layout,
         NotAReturnError: no list of rows, or rows without an amount.
     """
     document = _parsed(content, encoding, name)
-    listed = _rows_of(document)
-    if listed is None:
+    rows = _rows(document, name)
+    if rows is None:
         raise NotAReturnError(name=name)
-    rows = tuple({key: _as_text(value) for key, value in row.items()} for row in listed)
-    for ordinal, row in enumerate(rows, start=1):
-        if any(_UNSTORABLE.search(text) for pair in row.items() for text in pair):
-            raise DocumentUnreadableError(name=name, line=ordinal, reason="a row holds escapes that are no characters")
-    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    columns = columns_of(rows)
     header = header_of(columns)
     if not header.is_of_a_return:
         raise NotAReturnError(name=name)
@@ -91,6 +87,29 @@ def open_structured(content: Path, encoding: str, *, name: str) -> tuple[Layout,
         currencies=stated_currencies(mapping),
     )
     return layout, seen, _controls(document, layout, rows), rows
+
+
+def rows_of_json(content: Path, encoding: str, *, name: str) -> tuple[dict[str, str], ...] | None:
+    """The objects of a JSON list, each value as the text it is written in; None where there is no list of objects.
+
+    Raises: `DocumentTooLargeError`, `DocumentUnreadableError`.
+    """
+    return _rows(_parsed(content, encoding, name), name)
+
+
+def columns_of(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for row in rows for key in row))
+
+
+def _rows(document: Any, name: str) -> tuple[dict[str, str], ...] | None:
+    listed = _rows_of(document)
+    if listed is None:
+        return None
+    rows = tuple({key: _as_text(value) for key, value in row.items()} for row in listed)
+    for ordinal, row in enumerate(rows, start=1):
+        if any(_UNSTORABLE.search(text) for pair in row.items() for text in pair):
+            raise DocumentUnreadableError(name=name, line=ordinal, reason="a row holds escapes that are no characters")
+    return rows
 
 
 def _parsed(content: Path, encoding: str, name: str) -> Any:

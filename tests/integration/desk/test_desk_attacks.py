@@ -258,7 +258,9 @@ def test_a_queue_that_is_full_asks_to_come_back(desk: DeskAtWork, monkeypatch: p
     """Nobody failed: it is not the quarter of an hour of those who guess."""
     monkeypatch.setattr(counter, "MOST_WAITING", 0)
     answer = desk.browser().log_in("eve")
-    assert (answer.status_code, LoginsBusyError.summary in answer.text) == (503, True)
+    assert (answer.status_code, LoginsBusyError.summary.capitalize() in answer.text) == (503, True)
+    assert 'name="password"' in answer.text, "the page itself, to try again"
+    assert answer.headers["Retry-After"] == str(counter.COMES_ROUND_S)
 
 
 @pytest.mark.parametrize(

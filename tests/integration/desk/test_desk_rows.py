@@ -61,7 +61,13 @@ def test_heaps_are_of_who_asks(desk: DeskAtWork, ann: Browser, bob: Browser, pat
     assert heaps[bob] == {"ready": {clean, edited}, "mine": {doubt}, "waiting": {filed}}
     assert heaps[pat]["ready"] == set()
     counted = ann.get(f"/v1/subledgers/expenses/groups{of}").json()
-    assert {group: counted[group]["count"] for group in counted} == {"ready": 1, "mine": 1, "waiting": 2}
+    assert {group: counted[group]["count"] for group in counted} == {
+        "ready": 1,
+        "mine": 1,
+        "waiting": 2,
+        "assigned": 0,
+        "changed": 0,
+    }
     assert counted["ready"]["oldest"]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import hypothesis
+import psycopg
 import pytest
 import schemathesis
 from desk_at_work import HOST, DeskAtWork
@@ -32,8 +33,28 @@ def world(desk: DeskAtWork) -> dict[str, Any]:
     )
     row = desk.tenant.new_row(entity, source_ref=f"doc:{document}#L2", status="NEEDS_ATTENTION", expense_date="2025-01-03")
     signal = desk.tenant.file("edit", [desk.tenant.new_row(entity)], by="user:pat", payload={"notes": "x"})
-    _, key = make_key(desk.tenant.credentials.owner, "user:ann", "test")
+    workflow, run = uuid4(), uuid4()
+    with desk.tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ingest.readers VALUES ('spend-return', 'expenses') ON CONFLICT DO NOTHING")
+        owner.execute(
+            "INSERT INTO system.workflows (id, runbook, entity_id, armed_at, created_at) "
+            "VALUES (%s, 'capital-calls', %s, now(), now())",
+            [workflow, entity],
+        )
+    with psycopg.connect(desk.tenant.credentials.desk) as filing:
+        ((request,),) = filing.execute(
+            "INSERT INTO system.task_requests (workflow_id, period, filed_by) VALUES (%s, '2025-01', 'user:ann') RETURNING id",
+            [workflow],
+        ).fetchall()
+    with psycopg.connect(desk.tenant.credentials.app) as app:
+        app.execute(
+            "INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version) "
+            "VALUES (%s, %s, '2025-01', 's_0123456789ab', 'capital-calls', 'v_0123456789ab')",
+            [run, entity],
+        )
+    _, key = make_key(desk.tenant.credentials.owner, "user:ann", "ops")
     known = {"ledger": "expenses", "row_id": row, "document_id": document, "signal_id": signal, "entity_id": entity}
+    known |= {"request_id": request, "task_id": run}
     return {"url": desk.url, "known": known, "headers": {"Host": desk.host, "Authorization": f"Bearer {key}"}}
 
 

@@ -82,6 +82,7 @@ def test_each_directory_is_for_whom_it_is_for(home: Home) -> None:
         acme.surveys: (0, uid, 0o750),
         acme.logs: (uid, uid, 0o700),
         acme.artifacts: (uid, uid, 0o700),
+        acme.uploads: (uid, uid, 0o700),
         acme.socket.parent: (uid, BASE, 0o770),
     }
 

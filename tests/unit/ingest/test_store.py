@@ -102,3 +102,22 @@ def test_a_missing_source_is_named(store: DocumentStore, tmp_path: Path) -> None
 )
 def test_month_from_the_path(path: str, period: str | None) -> None:
     assert period_of(Path(path)) == period
+
+
+def test_uploads_lie_apart_and_are_found(store: DocumentStore, document: Path, tmp_path: Path) -> None:
+    """Of who may read the others and not write among them."""
+    with store.receive(document) as incoming:
+        store.keep(incoming)
+    desk = DocumentStore(store.directory, tmp_path / "uploads")
+    with document.open("rb") as content, desk.receive_stream(content, "again") as incoming:
+        desk.keep(incoming)
+    assert not kept(desk), "there already"
+    with (tmp_path / "other").open("wb+") as content:
+        content.write(b"other")
+        content.seek(0)
+        with desk.receive_stream(content, "other") as incoming:
+            assert incoming.path.parent == tmp_path / "uploads"
+            desk.keep(incoming)
+    assert desk.verify(incoming.sha256).is_relative_to(tmp_path / "uploads")
+    with pytest.raises(DocumentDamagedError):
+        store.verify(incoming.sha256)

@@ -97,3 +97,25 @@ def test_a_source_that_is_not_properly_declared_is_refused(declared: dict[str, o
 
 def test_a_source_survives_being_kept() -> None:
     assert Source.of("rents", RENTS.as_dict()) == RENTS
+
+
+def test_a_list_of_objects_is_a_table_too(tmp_path: Path) -> None:
+    rows = '[{"landlord": "L1", "month": "2022-01", "rent": 1000.50, "to": null, "lines": [1, 2]}, {"landlord": "L2"}]'
+    for content in (rows, f'{{"data": {rows}}}'):
+        found = table(tmp_path, content)
+        first, second = found.records()
+        assert first.raw == {"landlord": "L1", "month": "2022-01", "rent": "1000.50", "to": "", "lines": '["1", "2"]'}
+        assert (first.line, first.entity, first.period) == (1, "L1", "2022-01")
+        assert (second.line, second.entity, second.period) == (2, "L2", None)
+        assert (found.record_count, found.layout.columns) == (2, ("landlord", "month", "rent", "to", "lines"))
+        assert list(found.records()) == [first, second], "it may be read again"
+
+
+@pytest.mark.parametrize("content", ['["a"]', '{"total": 1}', '[{"landlord": "L1"}]', '{"landlord": "L1"}'])
+def test_json_without_a_list_that_names_its_columns_is_no_table(tmp_path: Path, content: str) -> None:
+    with pytest.raises(NotATableError):
+        table(tmp_path, content)
+
+
+def test_an_empty_list_is_a_table_without_rows(tmp_path: Path) -> None:
+    assert table(tmp_path, "[]").record_count == 0

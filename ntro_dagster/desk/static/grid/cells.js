@@ -1,5 +1,6 @@
 // A row's element and what stands in it.
 
+import { me } from "../api.js";
 import { h } from "../dom.js";
 import { sentence, short } from "../words.js";
 
@@ -117,7 +118,7 @@ function drawCell(cell, column, state) {
 
 function drawState(cell, state) {
   const { row, status, note } = state;
-  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length].join("|");
+  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length, row?.assigned_to, row?.changed].join("|");
   if (cell.dataset.said === said) return;
   cell.dataset.said = said;
   cell.className = "cell cell-state";
@@ -130,6 +131,11 @@ function stateOf({ row, status, note }) {
   if (note) parts.push(h("span", { class: `badge ${note.look}`, title: note.words }, note.short));
   else if (waiting) parts.push(h("span", { class: "badge badge-accent", title: `by ${waiting.filed_by}` }, `→ ${waiting.kind}`));
   if (row?.signed_by.length) parts.push(h("span", { class: "badge badge-accent", title: `approved by ${row.signed_by.join(", ")}; its amount needs a second approver` }, "1 of 2"));
+  if (row?.changed) parts.unshift(h("span", { class: "badge badge-new", title: "changed since you last looked" }, "●", h("span", { class: "unseen" }, "changed since you last looked")));
+  if (row?.assigned_to) {
+    const mine = row.assigned_to === me();
+    parts.push(h("span", { class: mine ? "badge badge-accent" : "badge", title: `assigned to ${row.assigned_to}` }, mine ? "@ me" : `@ ${row.assigned_to.replace("user:", "")}`));
+  }
   if (row?.findings.length) parts.push(h("span", { class: "badge badge-bad", title: row.findings.map((found) => found.message).join("; ") }, `▲ ${row.findings.length}`));
   if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `×${row.duplicate_of + 1}`));
   return parts;

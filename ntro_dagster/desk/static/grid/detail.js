@@ -231,7 +231,7 @@ function lines(value) {
 function timeline(row) {
   if (!row.timeline.length) return h("p", { class: "muted" }, "Nothing has happened yet.");
   return h("ol", { class: "timeline" }, row.timeline.toReversed().map((step) => {
-    const way = step.to && step.from !== step.to ? `${step.from ? `${sentence(step.from)} → ` : ""}${sentence(step.to)}` : "";
+    const way = step.action === "ASSIGNED" ? `to ${step.to}` : step.to && step.from !== step.to ? `${step.from ? `${sentence(step.from)} → ` : ""}${sentence(step.to)}` : "";
     return h("li", { class: step.code ? "refused" : "" },
       h("strong", {}, sentence(step.action)), way ? ` ${way}` : "",
       h("div", { class: "muted small" }, `${step.actor ?? ""}${step.actor_kind && step.actor_kind !== "person" ? ` (${step.actor_kind})` : ""}, ${when(step.at)}`),

@@ -6,7 +6,7 @@ import { age, number, sentence } from "../words.js";
 
 const NAMES = ["q", "entity", "period", "status", "group", "sort"];
 const PAUSE_MS = 180;
-const GROUPS = { "": "All", ready: "Ready", mine: "Needs me", waiting: "Waiting" };
+const GROUPS = { "": "All", ready: "Ready", mine: "Needs me", waiting: "Waiting", assigned: "Assigned to me", changed: "Changed" };
 
 export class Filter {
   #timer = 0;
@@ -69,6 +69,7 @@ export class Filter {
   set(changes) {
     const next = { ...this.value, ...changes };
     if (NAMES.every((name) => next[name] === this.value[name])) return;
+    if (next.entity !== this.value.entity || next.period !== this.value.period) this.grid.looks.left();
     this.value = next;
     for (const name of ["q", "entity", "period"]) {
       if (this.form.elements[name] !== document.activeElement) this.form.elements[name].value = next[name];

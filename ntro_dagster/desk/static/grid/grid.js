@@ -12,6 +12,7 @@ import { Filter } from "./filter.js";
 import { RowIndex } from "./index.js";
 import { keySign } from "./keys.js";
 import { Live } from "./live.js";
+import { Looks } from "./looks.js";
 import { Rows } from "./rows.js";
 import { Selection } from "./selection.js";
 import { SelectionBar } from "./selection_bar.js";
@@ -43,6 +44,7 @@ export class Grid {
     this.decisions = new Decisions(this);
     this.detail = new Detail(this);
     this.live = new Live(this);
+    this.looks = new Looks(this);
     this.filter = new Filter(this, (row) => this.#refiltered(row));
     this.window = new Window(this.viewport, $("grid-body"), {
       make: () => makeRow(this.columns),

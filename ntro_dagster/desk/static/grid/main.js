@@ -2,6 +2,7 @@
 
 import { $, takesText } from "../dom.js";
 import { dialogOpen } from "../dialog.js";
+import { assign } from "./assign.js";
 import { warnBeforeLeaving } from "./edit.js";
 import { Grid } from "./grid.js";
 import { Keys } from "./keys.js";
@@ -37,6 +38,7 @@ async function palette() {
   if (kind) await grid.decisions.decide(kind);
 }
 
+const onAndOff = (group) => grid.filter.set({ group: grid.filter.value.group === group ? "" : group });
 const decide = (kind) => () => grid.decisions.decide(kind);
 const actions = {
   down: () => grid.move(1),
@@ -55,6 +57,10 @@ const actions = {
   accept: decide("accept"),
   edit: () => (grid.position >= 0 ? grid.edits.start(grid.position, grid.columnName) : null),
   palette,
+  assign: () => assign(grid),
+  assigned: () => onAndOff("assigned"),
+  changed: () => onAndOff("changed"),
+  looked: () => grid.looks.all(),
   undo: () => (grid.selection.empty ? grid.decisions.undo() : grid.decisions.decide("undo")),
   select: () => grid.pick(),
   extend_down: () => grid.move(1, { extend: true }),
