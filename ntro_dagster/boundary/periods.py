@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from ntro_dagster.errors import UsageError
 
-PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
+PATTERN = r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"
 
 FIRST_PERIOD = "2010-01"
 """Months before are not offered as partitions."""

@@ -25,6 +25,7 @@ from ntro_dagster.desk import (
     looking,
     month_pages,
     pages,
+    period_pages,
     periods,
     reimport,
     review_api,
@@ -41,6 +42,7 @@ from ntro_dagster.desk.sittings import LoginRefusedError, LoginsExhaustedError
 from ntro_dagster.desk.task_actions import NotAtADeskError, TaskHasNoRowsError
 from ntro_dagster.desk.task_requests import AlreadyRequestedError, ParameterSetOtherwiseError, RunbookNotActiveError
 from ntro_dagster.errors import NotFoundError, NtroError, TransientError, UsageError
+from ntro_dagster.gl.periods import CloseNeedsReasonError, PeriodNotReadyError, ReopeningNotAskedError
 from ntro_dagster.ingest.store import StoreFullError
 from ntro_dagster.ingest.submission import DocumentFiledElsewhereError, EntityClosedError
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
@@ -66,6 +68,9 @@ STATUSES: dict[type[NtroError], int] = {
     EntityClosedError: 409,
     DocumentFiledElsewhereError: 409,
     StoreFullError: 503,
+    PeriodNotReadyError: 409,
+    CloseNeedsReasonError: 409,
+    ReopeningNotAskedError: 409,
     UsageError: 422,
 }
 FORBIDDEN = frozenset({"NOT_A_MEMBER", "NOT_YOUR_DECISION", "ROLE_MAY_NOT"})
@@ -100,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(tasks.router)
     app.include_router(task_actions.router)
     app.include_router(periods.router)
+    app.include_router(period_pages.router)
     app.include_router(task_requests.router)
     app.include_router(intake.router)
     app.include_router(looking.router)

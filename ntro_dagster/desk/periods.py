@@ -1,21 +1,19 @@
-"""A month's close at the desk: what it looks at, and the buttons of those who may close and reopen it."""
+"""A month's close over the API: how it stands, and the acts of those who may close and reopen it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import HTMLResponse, Response
 
-from ntro_dagster.desk import month
-from ntro_dagster.desk.api import NO_NUL
-from ntro_dagster.desk.doors import Database, Decider, Member, Visitor
-from ntro_dagster.desk.pages import EntitySlug, Month, page
+from ntro_dagster.desk.api import ERRORS, NO_NUL
+from ntro_dagster.desk.doors import Database, Decider, Member
+from ntro_dagster.desk.pages import Month
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import Sitting
-from ntro_dagster.errors import NotFoundError, NtroError
+from ntro_dagster.errors import NotFoundError
 from ntro_dagster.gl.periods import (
     CHECKLIST,
     Act,
@@ -27,9 +25,7 @@ from ntro_dagster.gl.periods import (
 )
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
-router = APIRouter()
-
-Reason = Annotated[str, Form(max_length=2_000, pattern=NO_NUL)]
+router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
 class EntityOfPeriodUnknownError(NotFoundError):
@@ -104,18 +100,18 @@ class ActBody(BaseModel):
     reason: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] = ""
 
 
-@router.get("/v1/entities/{entity_id}/periods/{period}")
+@router.get("/entities/{entity_id}/periods/{period}")
 async def stand(entity_id: UUID, period: Month, database: Database, member: Member) -> PeriodShape:
     """How a month of an entity stands, and what its close looks at."""
     await _known(database, entity_id)
     return shaped(await period_state(database, entity_id=entity_id, period=period))
 
 
-@router.post("/v1/entities/{entity_id}/periods/{period}/acts")
+@router.post("/entities/{entity_id}/periods/{period}/acts")
 async def act(entity_id: UUID, period: Month, body: ActBody, database: Database, member: Decider) -> PeriodShape:
     """Close a month or reopen it. The database refuses who may not, and what is not ready."""
     await _known(database, entity_id)
-    await _do(database, member, entity_id, period, body)
+    await take_act(database, member, entity_id, period, body)
     return shaped(await period_state(database, entity_id=entity_id, period=period))
 
 
@@ -158,51 +154,7 @@ def shaped(state: PeriodState) -> PeriodShape:
     )
 
 
-@router.get("/entities/{slug}/periods/{period}/close", response_class=HTMLResponse, include_in_schema=False)
-async def close_page(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
-    """A part of the page of a month, which comes without it first."""
-    return page(request, "close.html", member, "board", await _context(database, slug, period))
-
-
-@router.post("/entities/{slug}/periods/{period}/close", response_class=HTMLResponse, include_in_schema=False)
-async def close_button(
-    slug: EntitySlug,
-    period: Month,
-    request: Request,
-    *,
-    database: Database,
-    member: Visitor,
-    chosen: Annotated[Act, Form(alias="act")],
-    reason: Reason = "",
-) -> Response:
-    """The same part again, with what came of it."""
-    entity = await month.entity(database, slug)
-    refused: NtroError | None = None
-    try:
-        await _do(database, member, entity["id"], period, ActBody(act=chosen, reason=reason))
-    except NtroError as error:
-        refused = error
-    context = await _context(database, slug, period)
-    told = {"refused": refused, "reason": reason if refused else "", "why": refused.explain() if refused else ""}
-    return page(request, "close.html", member, "board", context | told)
-
-
-async def _context(database: TenantDatabase, slug: str, period: str) -> dict[str, Any]:
-    entity = await month.entity(database, slug)
-    state = await period_state(database, entity_id=entity["id"], period=period)
-    found = {finding.code: finding for finding in state.findings}
-    return {
-        "entity": entity,
-        "period": period,
-        "state": state,
-        "checklist": [(holds, mend, found.get(code)) for code, (holds, mend) in CHECKLIST.items()],
-        "answers": [finding for finding in state.findings if finding.answerable],
-        "refused": None,
-        "reason": "",
-    }
-
-
-async def _do(database: TenantDatabase, member: Sitting, entity_id: UUID, period: str, body: ActBody) -> None:
+async def take_act(database: TenantDatabase, member: Sitting, entity_id: UUID, period: str, body: ActBody) -> None:
     where: dict[str, Any] = {"entity_id": entity_id, "period": period, "by": member.login, "reason": body.reason.strip()}
     match body.act:
         case Act.CLOSE:

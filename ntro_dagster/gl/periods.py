@@ -15,6 +15,7 @@ from uuid import UUID
 from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, RefusedByDatabaseError, TenantDatabase
+from ntro_dagster.subledger.review import ReasonMissingError
 from ntro_dagster.subledger.row import EXACT
 
 
@@ -248,7 +249,9 @@ async def close_period(database: TenantDatabase, *, entity_id: UUID, period: str
 
 
 async def ask_reopening(database: TenantDatabase, *, entity_id: UUID, period: str, by: str, reason: str) -> None:
-    """Raises: `RefusedByDatabaseError` (PERIOD_NOT_CLOSED, LATER_PERIOD_CLOSED, NOT_A_MEMBER, ROLE_MAY_NOT)."""
+    """Raises: `ReasonMissingError`, `RefusedByDatabaseError` (PERIOD_NOT_CLOSED, LATER_PERIOD_CLOSED, NOT_A_MEMBER,
+    ROLE_MAY_NOT).
+    """
     await _act(database, Act.ASK_REOPEN, entity_id=entity_id, period=period, by=by, reason=reason)
 
 
@@ -264,6 +267,8 @@ async def confirm_reopening(database: TenantDatabase, *, entity_id: UUID, period
 
 
 async def _act(database: TenantDatabase, act: Act, **said: Any) -> None:
+    if act is not Act.CLOSE and not said["reason"].strip():
+        raise ReasonMissingError
     await database.execute(
         "INSERT INTO system.period_acts (entity_id, period, act, login, reason, asked) "
         "VALUES (%(entity_id)s, %(period)s, %(act)s, %(by)s, %(reason)s, %(asked)s)",

@@ -207,7 +207,7 @@ def test_who_waits_for_an_answer_is_not_shown_out(desk: DeskAtWork, ann: Browser
 
     async def slow(*_: object) -> dict[str, dict[str, object]]:
         await asyncio.to_thread(arrived.wait, 20)
-        return {group: {"count": 0, "oldest": None} for group in ("ready", "mine", "waiting")}
+        return {group: {"count": 0, "oldest": None} for group in ("ready", "mine", "waiting", "assigned", "changed")}
 
     closed: list[object] = []
     monkeypatch.setattr("ntro_dagster.desk.api.count_groups", slow)

@@ -51,7 +51,7 @@ def test_a_month_is_closed_sealed_and_reopened_by_two(desk: DeskAtWork, ann: Bro
 def test_what_is_not_ready_says_what_is_left(desk: DeskAtWork, ann: Browser, entity: UUID) -> None:
     desk.tenant.row_in("PENDING", entity)
     refused = act(ann, entity, "CLOSE")
-    assert (refused.status_code, refused.json()["error"]) == (422, "PERIOD_NOT_READY")
+    assert (refused.status_code, refused.json()["error"]) == (409, "PERIOD_NOT_READY")
     assert "every row is decided and posted" in refused.json()["message"]
     (finding,) = standing(ann, entity)["findings"]
     assert (finding["code"], finding["things"], finding["answerable"]) == ("ROWS_STILL_OPEN", 1, False)

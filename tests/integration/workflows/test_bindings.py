@@ -203,7 +203,7 @@ def test_the_tenants_program_cannot_change_when_it_is_started(world: World, stat
         "UPDATE system.workflows SET pinned = 'v_000000000001'",
         "UPDATE system.workflows SET closed_at = NULL WHERE closed_at IS NOT NULL",
         "DELETE FROM system.workflows",
-        "TRUNCATE system.workflows",
+        "TRUNCATE system.workflows CASCADE",
     ],
 )
 def test_what_was_bound_stands(world: World, statement: str) -> None:
