@@ -27,6 +27,7 @@ from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
 from ntro_dagster.desk.tie_out import tie_out
 from ntro_dagster.errors import NtroError
+from ntro_dagster.gl.periods import period_state
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -194,7 +195,8 @@ async def entity_month(slug: EntitySlug, period: Month, request: Request, databa
 @router.get("/entities/{slug}/periods/{period}/sign-off", response_class=HTMLResponse)
 async def sign_off(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
     context = await _month(request, database, slug, period)
-    return page(request, "sign_off.html", member, "board", {**context, "printed_at": datetime.now(UTC)})
+    state = await period_state(database, entity_id=context["entity"]["id"], period=period)
+    return page(request, "sign_off.html", member, "board", {**context, "state": state, "printed_at": datetime.now(UTC)})
 
 
 async def _month(request: Request, database: Database, slug: str, period: str) -> dict[str, Any]:

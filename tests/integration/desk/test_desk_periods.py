@@ -102,6 +102,10 @@ def test_the_buttons_of_a_month(desk: DeskAtWork, ann: Browser, bob: Browser, pa
     seal(desk, entity)
     sealed = part(ann, desk, entity)
     assert "the seal holds" in sealed
+    sheet = ann.get(f"/entities/{desk.slug(entity)}/periods/{PERIOD}/sign-off").text
+    assert f"{PERIOD} is closed" in sheet
+    assert "closed by user:ann" in sheet
+    assert "the seal holds" in sheet
     assert "hx-get" not in sealed
     assert f"Ask to reopen {PERIOD}" in part(pat, desk, entity)
     press(pat, desk, entity, "ASK_REOPEN", "an <b>invoice</b> came late")
