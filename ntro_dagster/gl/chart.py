@@ -30,7 +30,7 @@ class AccountRoleMissingError(NtroError):
 
     code = "ACCOUNT_ROLE_MISSING"
     summary = "no account of the chart has a role that is needed"
-    detail = "no active account of the chart has the role {role}"
+    detail = "no account of the chart has the role {role}"
     mend = "give it to an account: `ntro account role CODE {role}`"
 
 
@@ -48,8 +48,8 @@ class NamedAccounts:
 
 
 async def named_accounts(database: TenantDatabase) -> NamedAccounts:
-    """Of the tenant's chart: active accounts that have a role, without banks, of which there may be many."""
-    rows = await database.fetch("SELECT role, code FROM ledgers.accounts WHERE active AND role <> 'BANK'")
+    """Of the tenant's chart: accounts that have a role, without banks, of which there may be many."""
+    rows = await database.fetch("SELECT role, code FROM ledgers.accounts WHERE role <> 'BANK'")
     return NamedAccounts({row["role"]: row["code"] for row in rows})
 
 

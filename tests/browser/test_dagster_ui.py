@@ -107,7 +107,7 @@ def test_lineage_from_documents_to_trial_balance(month: Month, page: Page) -> No
 
 def test_an_asset_says_what_it_is_and_not_in_its_authors_words(month: Month, page: Page) -> None:
     page.open(f"{month.site.url}{LEDGERS}/expenses")
-    text = page.until_it_shows("Latest materialization", "Typed rows of the partition", "expense_processor_intake")
+    text = page.until_it_shows("Latest materialization", "Typed rows of the partition", "2 sensors")
     page.picture("asset")
     assert "No description found" not in text
 
