@@ -1,4 +1,4 @@
-"""Changes of the chart, by a tenant's operator with the owner's credential. The database logs each, and refuses what is unsound."""
+"""Changes of the chart, by a tenant's operator with the owner's credential. The database logs each and refuses unsound ones."""
 
 from __future__ import annotations
 
@@ -126,3 +126,18 @@ def _told(code: str, *, parent: str | None = None, role: AccountRole | None = No
         if error.diag.constraint_name == "accounts_role_idx":
             raise RoleTakenError(role=role, account=code) from None
         raise AccountExistsError(account=code) from None
+
+
+def add_dimension(owner: str, name: str, title: str) -> None:
+    """Declared once; again with another title, it takes that."""
+    with chart_of(owner, "") as connection:
+        connection.execute(
+            "INSERT INTO ledgers.dimensions AS d (name, title) VALUES (%s, %s) "
+            "ON CONFLICT (name) DO UPDATE SET title = EXCLUDED.title",
+            [name, title],
+        )
+
+
+def dimensions(owner: str) -> Sequence[dict[str, Any]]:
+    with chart_of(owner, "") as connection:
+        return connection.execute("SELECT name, title FROM ledgers.dimensions ORDER BY name").fetchall()

@@ -25,7 +25,7 @@ SETS = {
     "gl-hackclub": ("postings.csv", "hackclub.yaml", 24, 677, 1_401),
     "gl-synthetic-fy2025": ("journal_entries.csv", "synthetic.yaml", 8, 594, 1_188),
 }
-"""File, mapping, months, journals, lines. Of the 678 transactions of that ledger one moves nothing, and is not in postings.csv."""
+"""File, mapping, months, journals, lines. One of the 678 transactions of that ledger moves nothing: postings.csv has 677."""
 
 Balances = dict[str, dict[str, Decimal]]
 

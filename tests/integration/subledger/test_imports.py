@@ -1,4 +1,4 @@
-"""Somebody's journals become proposals: each one, once, with what is wrong with it; whoever handed them in cannot approve them."""
+"""Somebody's journals become proposals: each once, with what is wrong with it; whoever handed them in cannot approve them."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ BROKEN: Mapping[str, tuple[str, str]] = {
     "no amount": ("5,05/01/2025,X,5300,,,£,,\n5,05/01/2025,X,1000,,10.00,£,,\n", "AMOUNT_MISSING"),
     "nothing": ("5,05/01/2025,X,5300,0.00,,£,,\n5,05/01/2025,X,1000,,0.00,£,,\n", "AMOUNT_ZERO"),
     "negative": ("5,05/01/2025,X,5300,-10.00,,£,,\n5,05/01/2025,X,1000,,10.00,£,,\n", "AMOUNT_NEGATIVE"),
-    "ten decimals": ("5,05/01/2025,X,5300,0.0000000001,,£,,\n5,05/01/2025,X,1000,,0.0000000001,£,,\n", "INVALID_LINES_NOT_POSTABLE"),
+    "decimals": ("5,05/01/2025,X,5300,1.0000000001,,£,,\n5,05/01/2025,X,1000,,1.0000000001,£,,\n", "INVALID_LINES_NOT_POSTABLE"),
     "currency": ("5,05/01/2025,X,5300,10.00,,pounds,,\n5,05/01/2025,X,1000,,10.00,pounds,,\n", "CURRENCY_UNKNOWN"),
     "two currencies": ("5,05/01/2025,X,5300,10.00,,£,,\n5,05/01/2025,X,1000,,10.00,EUR,,\n", "CURRENCIES_DIFFER"),
     "dimension": ("5,05/01/2025,X,5300,10.00,,£,,Sales\n5,05/01/2025,X,1000,,10.00,£,,\n", "DIMENSION_UNKNOWN"),
