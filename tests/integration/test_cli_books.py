@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.integration.cli_home import CommandLine, installed
 
 ACME = ("--tenant", "acme")
-SPV = (*ACME, "--entity", "spv1")
+SPV = (*ACME, "--entity", "spv-1")
 
 MAPPING = """
 journal: [no]
@@ -157,11 +158,10 @@ def test_journals_come_in_are_approved_posted_and_one_is_reversed(ntro: CommandL
 
 
 def wait_for_journals(ntro: CommandLine, number: int) -> Any:
-    import time
-
     deadline = time.monotonic() + 90
     while len(found := ntro.ok("journal", "list", *SPV)) < number:
         assert time.monotonic() < deadline, found
+        time.sleep(0.2)
     return found
 
 
@@ -179,6 +179,7 @@ def test_what_the_bank_says(ntro: CommandLine) -> None:
     assert ntro.ok(*say)["balance"] == "1250.00"
     (found,) = ntro.ok("bank", "list", *SPV, "--period", "2025-01")
     assert (found["balance"], found["books"]) == ("1250.00", "1250.00")
-    assert ntro.ok("bank", "record", *SPV, "--account", "1000", "--on", "2025-02-28", "--", "-5")["balance"] == "-5.00"
+    overdrawn = ntro("bank", "record", *SPV, "--account", "1000", "--on", "2025-02-28", "--json", "--", "-5")
+    assert overdrawn.json["balance"] == "-5.00"
     assert ntro.refused("bank", "record", "much", *SPV, "--account", "1000", "--on", "2025-01-31") == ("BALANCE_INVALID", 2)
     assert ntro.refused("bank", "record", "1", *SPV, "--account", "4000", "--on", "2025-01-31") == ("ACCOUNT_NOT_A_BANK", 2)
