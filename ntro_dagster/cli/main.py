@@ -23,6 +23,7 @@ from ntro_dagster.cli import (
     members,
     rates,
     relay,
+    reports,
     review,
     rows,
     run_logs,
@@ -82,6 +83,7 @@ app.add_typer(accounts.dimensions, name="dimension")
 app.add_typer(rates.app, name="rate")
 app.add_typer(rates.bank, name="bank")
 app.add_typer(journals.app, name="journal")
+app.add_typer(reports.app, name="report")
 app.add_typer(schedules.app, name="schedule")
 deployments.register(workflows.app)
 bindings.register(workflows.app)
