@@ -14,6 +14,8 @@ import pytest
 from imported_books import IMPORTER, TakenOver
 from published import folder
 
+from ntro_dagster.gl.reports import ReportName, report
+from ntro_dagster.gl.reports.report import About, one_instant
 from ntro_dagster.gl.trial_balance import trial_balance
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -51,10 +53,21 @@ def test_every_balance_of_every_month_agrees_to_the_cent(
     books = TakenOver(make_database(), DocumentStore(tmp_path))
 
     async def balances(period: str) -> dict[str, Decimal]:
+        """By two ways through the books: the trial balance of a close, and the report. All reports tie out."""
+        about = About(books.entity.id, books.entity.slug, books.entity.name, books.currency, period)
         async with TenantDatabase(books.credentials.auditor) as database:
             balance = await trial_balance(database, entity_id=books.entity.id, period=period)
-        assert balance.balanced
-        return {line.account_code: line.balance for line in balance.lines if line.balance}
+            assert balance.balanced
+            closing: dict[str, Decimal] = {}
+            for each in ReportName:
+                async with one_instant(database):
+                    made = await report(each, database, about)
+                    rows = [row async for row in made.rows]
+                assert made.ties_out, (each, made.checks)
+                if each is ReportName.TRIAL_BALANCE:
+                    closing = {str(row.account): Decimal(str(row.cells[7])) for row in rows if row.cells[7]}
+        assert closing == {line.account_code: line.balance for line in balance.lines if line.balance}
+        return closing
 
     async def all_months() -> None:
         found = await books.bring_in(source, MAPPINGS / mapping)

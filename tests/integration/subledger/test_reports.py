@@ -11,10 +11,10 @@ from datetime import timedelta
 from decimal import Decimal
 from importlib import import_module
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import psycopg
 import pytest
+from booked import book
 from ledger_tenant import Tenant
 from openpyxl import load_workbook
 
@@ -24,40 +24,6 @@ from ntro_dagster.gl.reports import Basis, Compared, Report, ReportName, report
 from ntro_dagster.gl.reports.report import About, Check, Row, one_instant
 
 ledger_report: Any = import_module("ntro_dagster.gl.reports.ledger")
-
-Line = tuple[Any, ...]
-"""Account, debit less credit, then party and text where there are any."""
-
-
-def book(
-    tenant: Tenant, entity: UUID, day: str, *lines: Line, text: str = "Entry", reverses: UUID | None = None,
-    currency: str = "GBP", rate: str | None = None,
-) -> UUID:  # fmt: skip
-    """A journal as the app's role writes it."""
-    journal = uuid4()
-    with psycopg.connect(tenant.credentials.app) as app:
-        app.execute(
-            "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id, "
-            "kind, reverses, functional_currency, rate, rate_source) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                journal, entity, day[:7], f"expenses:{journal}", day, text, currency, uuid4(),
-                "REVERSAL" if reverses else "ENTRY", reverses, "GBP" if rate else None, rate, "test" if rate else None,
-            ],
-        )  # fmt: skip
-        rows = []
-        for number, (account, amount, *rest) in enumerate(lines, start=1):
-            value = Decimal(str(amount))
-            party, said = ([*rest, None, None])[:2]
-            sides = [max(value, Decimal(0)), max(-value, Decimal(0))]
-            own = [side * Decimal(rate) for side in sides] if rate else [None, None]
-            rows.append([journal, number, account, *sides, party, said, *own])
-        places = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s::numeric, %s::numeric)"] * len(rows))
-        app.execute(
-            "INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit, party, description, "
-            f"functional_debit, functional_credit) VALUES {places}",
-            [value for row in rows for value in row],
-        )
-    return journal
 
 
 def about(entity: UUID, period: str, *, first_month: int = 1) -> About:

@@ -1,0 +1,82 @@
+"""Reports at the desk: for every member, to look at, to print and to take along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from uuid import UUID
+
+import pytest
+from booked import book
+from desk_at_work import Browser, DeskAtWork
+from openpyxl import load_workbook
+
+from ntro_dagster.gl.reports import ReportName
+
+
+@pytest.fixture
+def fund(desk: DeskAtWork, entity: UUID) -> str:
+    """Slug of an entity with two months of books."""
+    book(desk.tenant, entity, "2025-01-10", ("1000", "1000"), ("4000", "-1000"), text="Rent")
+    book(
+        desk.tenant, entity, "2025-02-10", ("5300", "40.25", None, "<script>x</script>"), ("2000", "-40.25", "=Smith"), text="Gas"
+    )
+    return f"e{entity.hex[:12]}"
+
+
+@pytest.mark.parametrize("name", ReportName)
+def test_every_report_is_a_page_and_two_files(eve: Browser, fund: str, name: ReportName) -> None:
+    here = f"/entities/{fund}/periods/2025-02/reports/{name}"
+    page = eve.get(here)
+    assert page.status_code == 200
+    assert "does not agree" not in page.text
+    assert page.text.count("badge-good") >= 2
+    assert "<script>x" not in page.text
+    for form in ("csv", "xlsx"):
+        answer = eve.get(f"{here}/{form}")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="{fund}-2025-02-{name}.{form}"'
+    assert load_workbook(io.BytesIO(answer.content)).sheetnames == [name.value, "ntro"]
+
+
+def test_a_trial_balance_leads_to_the_ledger_and_that_to_the_row(ann: Browser, fund: str) -> None:
+    page = ann.get(f"/entities/{fund}/periods/2025-02/reports/trial-balance?compare=month").text
+    assert "Closing 2025-01" in page
+    (link,) = re.findall(r'href="([^"]*/reports/ledger\?account=5300)"', page)
+    ledger = ann.get(link).text
+    assert re.search(r'href="/subledgers/expenses\?entity=e[0-9a-f]+&amp;period=2025-02&amp;row=[0-9a-f-]{36}"', ledger)
+    assert "40.25" in ledger
+    assert "1,000.00" not in ledger, "one account only"
+    assert f"/entities/{fund}/periods/2025-02/reports/ledger/csv?account=5300" in ledger
+
+
+def test_the_file_says_what_the_page_says(ann: Browser, fund: str) -> None:
+    answer = ann.get(f"/entities/{fund}/periods/2025-02/reports/creditors/csv")
+    (line, total) = csv.DictReader(io.StringIO(answer.text))
+    assert (line["party"], line["to_30"], line["owed"]) == ("'=Smith", "40.25", "40.25")
+    assert (total["row"], total["owed"]) == ("total", "40.25")
+
+
+def test_who_is_not_logged_in_reads_nothing(desk: DeskAtWork, fund: str) -> None:
+    stranger = Browser(desk.url, desk.host)
+    for address in ("nav", "nav/csv"):
+        assert stranger.get(f"/entities/{fund}/periods/2025-02/reports/{address}").status_code in {303, 401}
+
+
+@pytest.mark.parametrize("address", ["reports/horoscope", "reports/nav/pdf", "reports/trial-balance?basis=moon"])
+def test_what_there_is_not(ann: Browser, fund: str, address: str) -> None:
+    assert ann.get(f"/entities/{fund}/periods/2025-02/{address}").status_code in {404, 422}
+
+
+def test_a_long_ledger_is_cut_on_the_page_and_whole_in_the_file(ann: Browser, fund: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntro_dagster.desk.reports.MOST_ROWS", 3)
+    here = f"/entities/{fund}/periods/2025-02/reports/ledger"
+    assert "These are the first 3 rows" in ann.get(here).text
+    assert len(list(csv.DictReader(io.StringIO(ann.get(f"{here}/csv").text)))) == 11
+
+
+def test_a_month_leads_to_its_reports(ann: Browser, fund: str) -> None:
+    page = ann.get(f"/entities/{fund}/periods/2025-02").text
+    for name in ReportName:
+        assert f'href="/entities/{fund}/periods/2025-02/reports/{name}"' in page
