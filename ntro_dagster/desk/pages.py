@@ -24,6 +24,7 @@ from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhaustedError, Sitting, log_in, log_out
 from ntro_dagster.desk.tie_out import tie_out
+from ntro_dagster.gl.reports import TITLES
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -193,6 +194,7 @@ async def _month(request: Request, database: Database, slug: str, period: str) -
     return {
         "entity": entity,
         "period": period,
+        "reports": TITLES,
         "earlier": shifted(period, -1),
         "standing": await month.standing(database, ledgers, entity["id"], period),
         "books": await month.books(database, entity["id"], period, shifted(period, -1)),

@@ -18,7 +18,7 @@ from ntro_dagster.desk.doors import Database, Visitor, desk_of
 from ntro_dagster.desk.export import XLSX, sent, turn
 from ntro_dagster.desk.pages import EntitySlug, Month, page
 from ntro_dagster.desk.report_files import shown, write_csv, write_xlsx
-from ntro_dagster.gl.reports import Basis, Compared, ReportName, report
+from ntro_dagster.gl.reports import TITLES, Basis, Compared, ReportName, report
 from ntro_dagster.gl.reports.report import About, Row, one_instant
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
@@ -65,6 +65,7 @@ async def report_page(
         "entity": {"slug": slug},
         "period": period,
         "names": list(ReportName),
+        "titles": TITLES,
         "rows": shown(made, rows[:MOST_ROWS]),
         "totals": shown(made, made.totals),
         "more": len(rows) > MOST_ROWS,

@@ -13,7 +13,7 @@ from ntro_dagster.gl.reports.report import About, Report
 from ntro_dagster.gl.reports.trial_balance import Compared, trial_balance
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
-__all__ = ["Basis", "Compared", "Report", "ReportName", "report"]
+__all__ = ["TITLES", "Basis", "Compared", "Report", "ReportName", "report"]
 
 
 class ReportName(StrEnum):
@@ -22,6 +22,15 @@ class ReportName(StrEnum):
     JOURNALS = "journals"
     CREDITORS = "creditors"
     NAV = "nav"
+
+
+TITLES = {
+    ReportName.TRIAL_BALANCE: "Trial balance",
+    ReportName.LEDGER: "General ledger",
+    ReportName.JOURNALS: "Journals",
+    ReportName.CREDITORS: "Aged creditors",
+    ReportName.NAV: "Net asset value",
+}
 
 
 async def report(

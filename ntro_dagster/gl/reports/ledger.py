@@ -86,7 +86,9 @@ async def _rows(
             for row in until(line["account"]):
                 yield row
         running += line["debit"] - line["credit"]
-        yield _row(line["account"], chart[line["account"]], Style.LINE, {**line, "balance": running})
+        foreign = line["amount"] if line["currency"] != about.currency else None
+        sides = {"debit": line["debit"] or None, "credit": line["credit"] or None, "balance": running, "amount": foreign}
+        yield _row(line["account"], chart[line["account"]], Style.LINE, line | sides)
     for row in until(None):
         yield row
 

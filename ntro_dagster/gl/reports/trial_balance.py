@@ -44,14 +44,17 @@ async def trial_balance(
         for translated in (True, False):
             for balance in await balances(database, about, period=earlier, basis=basis, translated=translated):
                 was[balance.account, balance.currency, translated] = balance.closing
-    rows, totals, checks = [], [], []
+    rows: list[Row] = []
+    totals: list[Row] = []
+    checks: list[Check] = []
     for currency, found, translated in sections:
         before = {account: amount for (account, each_in, how), amount in was.items() if (each_in, how) == (currency, translated)}
         label = _label(currency, about, translated=translated, several=len(sections) > 1)
         rows += list(_rows(found, chart, label, before if earlier else None))
         sums = [sum((pick(x) for x in found), NONE) for pick in (_opening, _debit, _credit, _closing)]
         extra = (sum(before.values(), NONE),) if earlier else ()
-        totals.append(Row(("", f"Total {label}", "", label, *sums, *extra), Style.TOTAL))
+        total = Row(("", f"Total {label}", "", label, *sums, *extra), Style.TOTAL)
+        (totals if len(sections) == 1 else rows).append(total)
         checks.append(Check(f"Debits of the month equal credits in {label}.", sums[1] == sums[2]))
         checks.append(Check(f"Opening and closing balances add up to nothing in {label}.", sums[0] == sums[3] == 0))
     columns = [
