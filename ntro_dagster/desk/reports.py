@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
 from markupsafe import Markup
@@ -23,6 +24,7 @@ from ntro_dagster.gl.reports.report import About, Row, one_instant
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
 MOST_ROWS = 5_000
+LONGEST_SOURCE = 24
 
 router = APIRouter(include_in_schema=False)
 
@@ -60,6 +62,7 @@ async def report_page(
             rows.append(row)
             if len(rows) > MOST_ROWS:
                 break
+        ledgers = await _ledgers(database, [row.source for row in rows if row.source])
     context = {
         "report": made,
         "entity": {"slug": slug},
@@ -69,7 +72,7 @@ async def report_page(
         "rows": shown(made, rows[:MOST_ROWS]),
         "totals": shown(made, made.totals),
         "more": len(rows) > MOST_ROWS,
-        "link": _link(slug, period),
+        "link": _link(slug, period, ledgers),
         "made": datetime.now(UTC),
         "choices": [(label, _query(chosen)) for label, chosen in CHOICES.get(name, [])],
         "chosen": _query(_asked(basis, compare, account)),
@@ -117,14 +120,26 @@ async def about_month(database: TenantDatabase, slug: str, period: str) -> About
     return About(entity["id"], slug, entity["name"], entity["currency"], period, found["first_month"])
 
 
-def _link(slug: str, period: str) -> Any:
+async def _ledgers(database: TenantDatabase, rows: list[UUID]) -> dict[UUID, str]:
+    """The subledger that each row is in: its history says."""
+    found = await database.fetch(
+        "SELECT DISTINCT ON (h.row_id) h.row_id, c.subledger FROM system.history h JOIN system.changes c ON c.id = h.change_id "
+        "WHERE h.row_id = ANY(%s) ORDER BY h.row_id",
+        [list(set(rows))],
+    )
+    return {row["row_id"]: row["subledger"] for row in found}
+
+
+def _link(slug: str, period: str, ledgers: dict[UUID, str]) -> Any:
     """To the row that something came from, and from an account to its lines."""
 
     def link(column: str, text: str, row: dict[str, Any]) -> Any:
-        if column == "source" and row["source"] and ":" in row["source"]:
-            subledger, _, found = row["source"].rpartition(":")
-            query = urlencode({"entity": slug, "period": period, "row": found})
-            return Markup('<a href="/subledgers/{}?{}">{}</a>').format(quote(subledger, safe=""), query, found[:8])
+        if column == "source":
+            if row["source"] not in ledgers:
+                return text if len(text) <= LONGEST_SOURCE else f"{text[:LONGEST_SOURCE]}…"
+            query = urlencode({"entity": slug, "period": period, "row": row["source"]})
+            address = f"/subledgers/{quote(ledgers[row['source']], safe='')}?{query}"
+            return Markup('<a href="{}">{}</a>').format(address, str(row["source"])[:8])
         if column == "account" and row["account"]:
             query = urlencode({"account": row["account"]})
             address = f"/entities/{slug}/periods/{period}/reports/{ReportName.LEDGER}?{query}"

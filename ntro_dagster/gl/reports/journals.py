@@ -61,7 +61,7 @@ async def _rows(database: TenantDatabase, about: About) -> AsyncIterator[Row]:
     batches = database.stream(
         """SELECT n.year || '/' || n.number AS number, j.posting_date, j.kind, o.year || '/' || o.number AS reverses,
                   j.description, l.account_code, a.name, l.party, nullif(l.description, j.description) AS text, j.currency,
-                  l.debit, l.credit, j.external_id
+                  l.debit, l.credit, j.external_id, coalesce(l.row_id, j.row_id) AS row_id
              FROM ledgers.journals j
              JOIN ledgers.journal_numbers n ON n.journal_id = j.id
              LEFT JOIN ledgers.journal_numbers o ON o.journal_id = j.reverses
@@ -72,9 +72,9 @@ async def _rows(database: TenantDatabase, about: About) -> AsyncIterator[Row]:
     )
     async for batch in batches:
         for line in batch:
-            *said, debit, credit, source = line.values()
+            *said, debit, credit, source, row_id = line.values()
             cells = (*said, _side(debit), _side(credit), source)
-            yield Row(cells, group=line["number"], account=line["account_code"], source=source)
+            yield Row(cells, group=line["number"], account=line["account_code"], source=row_id)
 
 
 def _side(amount: Decimal) -> Decimal | None:

@@ -97,7 +97,8 @@ async def _lines(database: TenantDatabase, about: About, codes: list[str]) -> As
     batches = database.stream(
         """SELECT f.account_code AS account, j.posting_date AS date, n.year || '/' || n.number AS number, j.kind,
                   concat_ws(': ', j.description, nullif(l.description, j.description)) AS text, l.party, f.debit, f.credit,
-                  j.currency, l.debit - l.credit AS amount, j.external_id AS source
+                  j.currency, l.debit - l.credit AS amount, j.external_id AS source,
+                  coalesce(l.row_id, j.row_id) AS row_id
              FROM ledgers.journals j
              JOIN ledgers.journal_numbers n ON n.journal_id = j.id
              JOIN ledgers.journal_lines l ON l.journal_id = j.id
@@ -114,7 +115,7 @@ async def _lines(database: TenantDatabase, about: About, codes: list[str]) -> As
 def _row(code: str | None, account: Account | None, style: Style, values: Mapping[str, Any]) -> Row:
     said = {"account": code, "name": account.name if account else None, **values}
     cells = tuple(said.get(column.name) for column in COLUMNS)
-    return Row(cells, style, group=code, account=code, source=values.get("source"))
+    return Row(cells, style, group=code, account=code, source=values.get("row_id"))
 
 
 def _balance(code: str, text: str, amount: Decimal, chart: Mapping[str, Account], about: About) -> Row:

@@ -56,7 +56,7 @@ class Row(NamedTuple):
         depth: how far below others it stands, for people.
         group: rows of one group belong together: lines of one journal, of one account.
         account: code of the account that the row is about, where it is about one.
-        source: what it came from: `<subledger>:<row id>`.
+        source: id of the subledger row it came from; None where that is none, or many.
     """
 
     cells: tuple[Cell, ...]
@@ -64,7 +64,7 @@ class Row(NamedTuple):
     depth: int = 0
     group: str | None = None
     account: str | None = None
-    source: str | None = None
+    source: UUID | None = None
 
 
 class Check(NamedTuple):
