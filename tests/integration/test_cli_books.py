@@ -183,3 +183,36 @@ def test_what_the_bank_says(ntro: CommandLine) -> None:
     assert overdrawn.json["balance"] == "-5.00"
     assert ntro.refused("bank", "record", "much", *SPV, "--account", "1000", "--on", "2025-01-31") == ("BALANCE_INVALID", 2)
     assert ntro.refused("bank", "record", "1", *SPV, "--account", "4000", "--on", "2025-01-31") == ("ACCOUNT_NOT_A_BANK", 2)
+
+
+def test_reports_tie_out_in_every_form(ntro: CommandLine, tmp_path: Path) -> None:
+    month = (*SPV, "--period", "2025-01")
+    for name in ("trial-balance", "ledger", "journals", "creditors", "nav"):
+        told = ntro.ok("report", name, *month)
+        assert told["ties_out"]
+        assert len(told["checks"]) >= 2
+        assert ntro("report", name, *month).code == 0
+        as_csv = ntro("report", name, *month, "--format", "csv").out.splitlines()
+        assert as_csv[0].split(",") == [*(column["name"] for column in told["columns"]), "row"]
+        assert len(as_csv) == 1 + len(told["rows"]) + len(told["totals"])
+        for form in ("xlsx", "html"):
+            target = tmp_path / f"{name}.{form}"
+            assert ntro("report", name, *month, "--format", form, "--output", target).code == 0
+            assert target.stat().st_size > 1_000
+            assert "OUTPUT_EXISTS" in ntro("report", name, *month, "--format", form, "--output", target).err
+    nav = ntro.ok("report", "nav", *month)
+    assert nav["totals"][0]["now"] == "1250.00"
+    year = ntro.ok("report", "trial-balance", *month, "--basis", "year", "--compare", "month")
+    assert year["columns"][-1]["title"] == "Closing 2024-12"
+    assert [row["closing"] for row in ntro.ok("report", "trial-balance", *SPV, "--period", "2026-01", "--basis", "year")["rows"]
+            if row["account"] == "3000"] == ["-1250.00", "-1250.00"]  # fmt: skip
+
+
+def test_what_a_report_cannot_be(ntro: CommandLine, tmp_path: Path) -> None:
+    month = (*SPV, "--period", "2025-01")
+    assert ntro.refused("report", "nav", *month, "--basis", "moon")[1] == 2
+    assert ntro("report", "nav", *month, "--format", "csv", "--json").code == 2
+    assert ntro("report", "trial-balance", *month, "--basis", "moon").code == 2
+    assert ntro("report", "nav", *SPV, "--period", "January").code == 2
+    assert ntro("report", "nav", *month, "--output", tmp_path / "x").code == 2
+    assert not list(tmp_path.iterdir())

@@ -183,6 +183,16 @@ def test_a_closed_month_takes_nothing_unseen(bring: Bring, tenant: Tenant, entit
     assert bring(HEADER + GOOD).codes == {"PERIOD_CLOSED": 1}
 
 
+def test_a_month_that_the_file_says_and_the_date_contradicts(bring: Bring, tenant: Tenant, entity: UUID) -> None:
+    mapping = MAPPING + 'period: {column: dep, format: "%m.%Y"}\n'
+    mapping = mapping.replace(", dimensions: {department: dep}", "")
+    text = HEADER + GOOD.replace(",,\n", ",,01.2025\n").replace("Landlord,", "Landlord,01.2025")
+    wrong = "2,05/01/2025,X,5300,1,,£,,02.2025\n2,05/01/2025,X,1000,,1,£,,02.2025\n"
+    found = bring(text + wrong, mapping)
+    assert found.codes == {"INVALID_POSTING_DATE_OUTSIDE_PERIOD": 1}
+    assert [(row[0], row[1]) for row in rows(tenant, entity)] == [("PENDING", "2025-01"), ("NEEDS_ATTENTION", "2025-02")]
+
+
 def test_lines_of_a_journal_need_not_follow_one_another(bring: Bring, tenant: Tenant, entity: UUID) -> None:
     first, second = GOOD.splitlines(keepends=True)
     other = "2,06/01/2025,Fee,5200,1.00,,£,,\n2,06/01/2025,Fee,1000,,1.00,£,,\n".splitlines(keepends=True)
