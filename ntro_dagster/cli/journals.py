@@ -123,6 +123,7 @@ def _show_import(
         "journals": found.journals,
         "accepted": found.accepted,
         "needs_attention": found.needs_attention,
+        "elsewhere": found.elsewhere,
         "findings": dict(found.codes),
         "months": [{"period": month.period, "statuses": dict(month.statuses), "debits": month.debits} for month in found.months],
         "accounts_made": [] if dry_run else list(made),
@@ -151,6 +152,8 @@ def _show_import(
         if found.codes:
             line("why journals need attention (one may have several reasons):")
             table([Column("Finding"), Column("Journals", right=True)], [(c, f"{n:,}") for c, n in found.codes.most_common()])
+        if found.elsewhere:
+            line(f"{count(found.elsewhere, 'journal')} in another month already: reject those rows and import again to move them")
         _show_accounts(unknown, dry_run=dry_run, accounts=accounts)
         said = f"{count(found.lines, 'line')}, {count(found.journals, 'journal')}"
         if dry_run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ntro_dagster.boundary.periods import PeriodInvalidError, PeriodOutOfRangeError, open_period
 from ntro_dagster.gl.imports.mapping import Amounts, Currency, Dated, Month
@@ -86,10 +86,18 @@ def read_day(form: Dated, raw: dict[str, str]) -> date:
     text = raw.get(form.column or "", "").strip()
     if not text:
         raise UnreadableError(FindingCode.DATE_MISSING)
+    day = _parsed(text, form.format)
+    if day is None:
+        raise UnreadableError(FindingCode.DATE_UNREADABLE)
+    return day
+
+
+@lru_cache(maxsize=16_384)
+def _parsed(text: str, form: str) -> date | None:
     try:
-        return datetime.strptime(text, form.format).date()  # noqa: DTZ007 - a day has no time zone
+        return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no time zone
     except ValueError:
-        raise UnreadableError(FindingCode.DATE_UNREADABLE) from None
+        return None
 
 
 def read_month(form: Month | None, dated: Dated, raw: dict[str, str]) -> str:
@@ -100,10 +108,10 @@ def read_month(form: Month | None, dated: Dated, raw: dict[str, str]) -> str:
         text = raw.get(form.column, "").strip()
         if not text:
             raise UnreadableError(FindingCode.PERIOD_MISSING)
-        try:
-            month = f"{datetime.strptime(text, form.format):%Y-%m}"  # noqa: DTZ007 - a month has no time zone
-        except ValueError:
-            raise UnreadableError(FindingCode.PERIOD_MISSING) from None
+        day = _parsed(text, form.format)
+        if day is None:
+            raise UnreadableError(FindingCode.PERIOD_MISSING)
+        month = f"{day:%Y-%m}"
     try:
         return open_period(month)
     except (PeriodInvalidError, PeriodOutOfRangeError):

@@ -15,11 +15,11 @@ from psycopg import sql
 
 from ntro_dagster.gl.imports.accounts import KnownAccount, NewAccount, missing
 from ntro_dagster.gl.imports.filing import Filed, file_document
-from ntro_dagster.gl.imports.journals import Books, JournalReader, Line
+from ntro_dagster.gl.imports.journals import Books, JournalReader
+from ntro_dagster.gl.imports.lines import journals_of, lay_out, leave_what_stands, periods_of, source_of
 from ntro_dagster.gl.imports.mapping import Mapping
 from ntro_dagster.gl.proposing import HANDED_IN, check_maker, propose
 from ntro_dagster.ingest.store import DocumentStore
-from ntro_dagster.ingest.submission import PeriodMissingError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.row import EXACT
@@ -53,6 +53,7 @@ class Imported:
         months: as the rows stand afterwards; after a mere look, as they would.
         codes: what is wrong, by code, in journals that need attention.
         accounts: those of the file that the chart does not have.
+        elsewhere: journals that stand in another month already than the mapping gives them; they were left there.
     """
 
     document_id: UUID
@@ -63,6 +64,7 @@ class Imported:
     months: list[Month] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
     accounts: list[NewAccount] = field(default_factory=list)
+    elsewhere: int = 0
 
     @property
     def journals(self) -> int:
@@ -99,9 +101,9 @@ async def look(handle: SubledgerHandle, store: DocumentStore, order: Order, *, c
         filed = await file_document(
             database, store, order.path, mapping=order.mapping, entity_id=handle.entity_id, by=order.by, keep=False
         )
-        found = await _laid_out(database, filed, order)
+        found = await _laid_out(database, handle, filed, order)
         reader = await _reader(handle, filed, order, found, currency=currency, as_if=make_accounts)
-        for period in await _periods(database):
+        for period in await periods_of(database):
             month = Month(period)
             async for payload in _journals(database, reader, period):
                 month.statuses[CLEAN if _stands(month, payload) else IN_DOUBT] += 1
@@ -128,9 +130,11 @@ async def import_journals(
     filed = await file_document(
         handle.database, store, order.path, mapping=order.mapping, entity_id=handle.entity_id, by=order.by
     )
-    found = await _laid_out(other, filed, order)
+    # Two imports of one file at one time, by two mappings, would not see what the other one makes.
+    await other.execute("SELECT pg_advisory_lock(hashtextextended('ntro import ' || %s, 0))", [str(filed.id)])
+    found = await _laid_out(other, handle, filed, order)
     reader = await _reader(handle, filed, order, found, currency=currency)
-    for period in await _periods(other):
+    for period in await periods_of(other):
         month = Month(period)
 
         async def counted(month: Month = month, period: str = period) -> AsyncIterator[Payload]:
@@ -138,7 +142,7 @@ async def import_journals(
                 _stands(month, payload)
                 yield payload
 
-        done = await propose(handle, desk, counted(), period=period, source=f"doc:{filed.id}#L", by=order.by, reason=order.reason)
+        done = await propose(handle, desk, counted(), period=period, source=source_of(filed.id), by=order.by, reason=order.reason)
         found.accepted += done.accepted
         found.changed += done.staged.inserted + done.staged.updated
         found.months.append(month)
@@ -151,7 +155,7 @@ async def _standing(database: TenantDatabase, handle: SubledgerHandle, found: Im
     rows = await database.fetch(
         "SELECT period, status, count(*) AS journals FROM ledgers.journal_proposals "
         "WHERE entity_id = %s AND starts_with(source_ref, %s) GROUP BY 1, 2",
-        [handle.entity_id, f"doc:{found.document_id}#L"],
+        [handle.entity_id, source_of(found.document_id)],
     )
     months = {month.period: month for month in found.months}
     for row in rows:
@@ -161,7 +165,7 @@ async def _standing(database: TenantDatabase, handle: SubledgerHandle, found: Im
         "SELECT f ->> 'code' AS code, count(DISTINCT p.id) AS journals FROM ledgers.journal_proposals p "
         "CROSS JOIN jsonb_array_elements(p.validation_errors) f "
         "WHERE p.entity_id = %s AND p.status = %s AND starts_with(p.source_ref, %s) GROUP BY 1",
-        [handle.entity_id, IN_DOUBT, f"doc:{found.document_id}#L"],
+        [handle.entity_id, IN_DOUBT, source_of(found.document_id)],
     )
     found.codes = Counter({row["code"]: row["journals"] for row in codes})
 
@@ -171,28 +175,10 @@ async def accounts_missing(handle: SubledgerHandle, store: DocumentStore, order:
     return (await look(handle, store, order, currency=currency, make_accounts=False)).accounts
 
 
-async def _laid_out(database: TenantDatabase, filed: Filed, order: Order) -> Imported:
-    """Lines of one journal beside each other, in a table of this connection's own, each journal with its month."""
-    keys: list[sql.Composable] = [sql.SQL("raw ->> {}").format(sql.Literal(name)) for name in order.mapping.journal]
-    keys = keys or [sql.SQL("TRUE")]
-    first = await database.fetch_single(
-        "SELECT count(*) AS lines, min(period) AS month FROM ingest.submitted_records WHERE document_id = %s", [filed.id]
-    )
-    fallback = order.period or first["month"]
-    if first["lines"] and fallback is None:
-        raise PeriodMissingError(name=order.path.name)
-    await database.execute("DROP TABLE IF EXISTS pg_temp.import_lines")
-    await database.execute(
-        sql.SQL(
-            """CREATE TEMPORARY TABLE import_lines AS
-               SELECT line, raw, min(line) OVER journal AS first, coalesce(min(period) OVER journal, {fallback}) AS period
-                 FROM ingest.submitted_records WHERE document_id = {document}
-               WINDOW journal AS (PARTITION BY {keys})"""
-        ).format(fallback=sql.Literal(fallback), document=sql.Literal(str(filed.id)), keys=sql.SQL(", ").join(keys))
-    )
-    await database.execute("CREATE INDEX ON pg_temp.import_lines (period, first, line)")
-    await database.execute("ANALYZE pg_temp.import_lines")
-    return Imported(filed.id, filed.new, lines=first["lines"])
+async def _laid_out(database: TenantDatabase, handle: SubledgerHandle, filed: Filed, order: Order) -> Imported:
+    lines = await lay_out(database, filed.id, order.mapping, name=order.path.name, fallback=order.period)
+    elsewhere = await leave_what_stands(database, filed.id, entity_id=handle.entity_id, name=order.path.name)
+    return Imported(filed.id, filed.new, lines=lines, elsewhere=elsewhere)
 
 
 async def _reader(
@@ -226,24 +212,8 @@ async def _reader(
     return JournalReader(order.mapping, books, document=filed.id, columns=filed.columns, kind=handle.kind, run_id=handle.task_id)
 
 
-async def _periods(database: TenantDatabase) -> list[str]:
-    return [row["period"] for row in await database.fetch("SELECT DISTINCT period FROM pg_temp.import_lines ORDER BY 1")]
-
-
 async def _journals(database: TenantDatabase, reader: JournalReader, period: str) -> AsyncIterator[Payload]:
-    """One journal after the other; only one is held at a time."""
-    first: int | None = None
-    lines: list[Line] = []
-    async for batch in database.stream(
-        "SELECT first, line, raw FROM pg_temp.import_lines WHERE period = %s ORDER BY first, line", [period]
-    ):
-        for row in batch:
-            if row["first"] != first and lines:
-                yield reader.journal(lines, period)
-                lines = []
-            first = row["first"]
-            lines.append(Line(row["line"], row["raw"]))
-    if lines:
+    async for lines in journals_of(database, period):
         yield reader.journal(lines, period)
 
 

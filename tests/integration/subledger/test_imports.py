@@ -17,6 +17,7 @@ from ledger_tenant import Tenant
 from ntro_dagster.gl import proposing
 from ntro_dagster.gl.accounts import add_accounts
 from ntro_dagster.gl.imports.importing import Imported, Order, import_journals, look
+from ntro_dagster.gl.imports.lines import ImportOverlapsError
 from ntro_dagster.gl.imports.mapping import read_mapping
 from ntro_dagster.gl.proposing import MakerMayNotError, MakerUnknownError
 from ntro_dagster.ingest.returns.errors import DocumentRefusedError
@@ -85,10 +86,15 @@ def codes(tenant: Tenant, entity: UUID) -> list[set[str]]:
 
 
 def approve(tenant: Tenant, entity: UUID, *, by: str) -> Counter[str]:
+    return decide(tenant, entity, "approve", by=by)
+
+
+def decide(tenant: Tenant, entity: UUID, kind: str, *, by: str) -> Counter[str]:
     async def run() -> Counter[str]:
         async with tenant.database() as app, tenant.database("desk") as desk:
             handle = tenant.handle(entity, name="journal_proposals", database=app)
-            await file_signal(desk, handle.kind, "approve", filed_by=by, entity_id=entity, period="2025-01", status="PENDING")
+            where: dict[str, Any] = {"entity_id": entity, "period": "2025-01", "status": "PENDING"}
+            await file_signal(desk, handle.kind, kind, filed_by=by, reason=None if kind == "approve" else "no", **where)
             done = await apply_signals(handle, period="2025-01")
             return Counter(applied=done.applied, refused=done.refused)
 
@@ -271,6 +277,33 @@ def test_an_import_that_dies_is_completed_by_the_next(
         "SELECT count(*) FROM system.signals WHERE entity_id = %s AND kind = 'accept'", entity
     ) == [(1,)]  # fmt: skip
     assert rows(tenant, entity)[0][7] == "user:ann"
+
+
+def test_no_line_comes_to_be_in_two_journals(bring: Bring, tenant: Tenant, entity: UUID) -> None:
+    text = HEADER + GOOD + "2,05/01/2025,Fee,5300,1,,£,,\n2,05/01/2025,Fee,1000,,1,£,,\n"
+    assert bring(text).accepted == 2
+    for columns in ("[date]", "[no, account]"):
+        with pytest.raises(ImportOverlapsError):
+            bring(text, MAPPING.replace("[no]", columns))
+        with pytest.raises(ImportOverlapsError):
+            bring(text, MAPPING.replace("[no]", columns), dry=True)
+    again = bring(text, MAPPING.replace("%d/%m/%Y", "%m/%d/%Y"))
+    assert (again.elsewhere, again.accepted, again.changed) == (2, 0, 0)
+    assert [row[1] for row in rows(tenant, entity)] == ["2025-01", "2025-01"]
+    decide(tenant, entity, "reject", by="user:bob")
+    again = bring(text, MAPPING.replace("%d/%m/%Y", "%m/%d/%Y"))
+    assert (again.elsewhere, again.accepted) == (0, 2)
+    assert sorted((row[0], row[1]) for row in rows(tenant, entity)) == [
+        ("PENDING", "2025-05"), ("PENDING", "2025-05"), ("REJECTED", "2025-01"), ("REJECTED", "2025-01"),
+    ]  # fmt: skip
+
+
+def test_a_journal_without_a_month_is_put_into_one(bring: Bring, tenant: Tenant, entity: UUID) -> None:
+    text = HEADER + GOOD + "2,soon,X,5300,1,,£,,\n2,soon,X,1000,,1,£,,\n"
+    bring(text)
+    again = bring(text, period="2025-03")
+    assert (again.elsewhere, again.journals) == (1, 2)
+    assert [row[1] for row in rows(tenant, entity)] == ["2025-01", "2025-01"]
 
 
 def test_a_document_is_one_entitys(bring: Bring, tenant: Tenant) -> None:
