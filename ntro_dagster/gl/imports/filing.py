@@ -16,12 +16,22 @@ from ntro_dagster.gl.imports.mapping import Mapping
 from ntro_dagster.ingest.finding import Finding
 from ntro_dagster.ingest.returns import Layout
 from ntro_dagster.ingest.returns.delimited import delimited_records
+from ntro_dagster.ingest.returns.errors import DocumentRefusedError
 from ntro_dagster.ingest.store import DocumentStore, Incoming
 from ntro_dagster.ingest.submission import DOCUMENT_NAMESPACE, DocumentFiledElsewhereError
-from ntro_dagster.ingest.tables import find_layout
+from ntro_dagster.ingest.tables import NotATableError, find_layout
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, identifiers
 
 SOURCE = "journal-import"
+
+
+class ColumnsMissingError(DocumentRefusedError):
+    """Values: `name`, `columns`."""
+
+    code = "IMPORT_COLUMNS_MISSING"
+    summary = "the file has no header with the columns that the mapping names"
+    detail = "{name} has no row that names each of these columns once: {columns}"
+    mend = "compare the mapping with the file's header row; nothing was imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,10 @@ async def file_document(
     """
     wanted = {column: column for column in mapping.columns}
     with store.receive(path) as incoming:
-        layout = find_layout(incoming.path, name=path.name, wanted=wanted)
+        try:
+            layout = find_layout(incoming.path, name=path.name, wanted=wanted)
+        except NotATableError:
+            raise ColumnsMissingError(name=path.name, columns=", ".join(mapping.columns)) from None
         filed = uuid.uuid5(DOCUMENT_NAMESPACE, incoming.sha256)
         async with database.transaction(Actor(by, "person")):
             # Of two who hand in the same bytes at one time, the second finds them filed.

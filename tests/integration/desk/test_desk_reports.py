@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from booked import book
 from desk_at_work import Browser, DeskAtWork
 from openpyxl import load_workbook
 
+from ntro_dagster.gl.proposing import HANDED_IN, propose
 from ntro_dagster.gl.reports import ReportName
+from ntro_dagster.subledger.staging import Payload
 
 
 @pytest.fixture
@@ -83,3 +86,22 @@ def test_a_month_leads_to_its_reports(ann: Browser, fund: str) -> None:
     page = ann.get(f"/entities/{fund}/periods/2025-02").text
     for name in ReportName:
         assert f'href="/entities/{fund}/periods/2025-02/reports/{name}"' in page
+
+
+def test_a_row_that_a_command_made_leads_to_what_the_command_did(desk: DeskAtWork, ann: Browser, entity: UUID) -> None:
+    command = uuid4()
+
+    async def hand_in() -> None:
+        tenant = desk.tenant
+        async with tenant.database() as app, tenant.database("desk") as as_desk:
+            handle = tenant.handle(entity, name="journal_proposals", run=command, database=app)
+            lines = [{"account_code": "5300", "debit": "1"}, {"account_code": "1000", "credit": "1"}]
+            payload = Payload({"description": "Gas", "lines": lines}, "test:1", [HANDED_IN])
+            done = await propose(handle, as_desk, [payload], period="2025-01", source="test:1", by="user:pat", reason="by hand")
+            assert done.accepted == 1
+
+    asyncio.run(hand_in())
+    page = ann.get(f"/runs/{command}")
+    assert page.status_code == 200
+    assert "user:pat" in page.text
+    assert ann.get(f"/runs/{uuid4()}").status_code == 404

@@ -16,11 +16,11 @@ from ledger_tenant import Tenant
 
 from ntro_dagster.gl import proposing
 from ntro_dagster.gl.accounts import add_accounts
+from ntro_dagster.gl.imports.filing import ColumnsMissingError
 from ntro_dagster.gl.imports.importing import Imported, Order, import_journals, look
 from ntro_dagster.gl.imports.lines import ImportOverlapsError
 from ntro_dagster.gl.imports.mapping import read_mapping
 from ntro_dagster.gl.proposing import MakerMayNotError, MakerUnknownError
-from ntro_dagster.ingest.returns.errors import DocumentRefusedError
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import DocumentFiledElsewhereError, PeriodMissingError
 from ntro_dagster.subledger.review import apply_signals, file_signal
@@ -314,7 +314,7 @@ def test_a_document_is_one_entitys(bring: Bring, tenant: Tenant) -> None:
 
 
 def test_a_file_without_the_columns_is_refused_as_a_whole(bring: Bring, tenant: Tenant, entity: UUID) -> None:
-    with pytest.raises(DocumentRefusedError):
+    with pytest.raises(ColumnsMissingError):
         bring("a,b\n1,2\n")
     assert rows(tenant, entity) == []
 
