@@ -124,10 +124,6 @@ async def each(rows: Iterable[Row]) -> AsyncIterator[Row]:
 @asynccontextmanager
 async def one_instant(database: TenantDatabase) -> AsyncIterator[None]:
     """Everything in here is read as it was at one moment, whatever is posted meanwhile; and reckoned exactly."""
-    await database.execute("SET default_transaction_isolation = 'repeatable read'")
-    try:
-        async with database.transaction():
-            with localcontext(EXACT):
-                yield
-    finally:
-        await database.execute("RESET default_transaction_isolation")
+    async with database.transaction(one_instant=True):
+        with localcontext(EXACT):
+            yield

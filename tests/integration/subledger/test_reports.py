@@ -288,3 +288,16 @@ def test_a_report_is_of_one_instant(tenant: Tenant, books: UUID) -> None:
 
     found, rows = asyncio.run(run())
     assert (found.totals[0].cells[7], sum(1 for row in rows if row.style == "line")) == (40, 2)
+
+
+def test_nothing_of_that_is_left_to_who_comes_next(tenant: Tenant, entity: UUID) -> None:
+    async def run() -> list[str]:
+        async with tenant.database("auditor") as auditor:
+            try:
+                async with one_instant(auditor):
+                    raise asyncio.CancelledError
+            except asyncio.CancelledError:
+                found = await auditor.fetch_single("SELECT current_setting('transaction_isolation') AS level")
+            return [found["level"]]
+
+    assert asyncio.run(run()) == ["read committed"]
