@@ -86,9 +86,21 @@ def as_role(tenant: str, role: Role, work: Callable[[TenantDatabase], Awaitable[
 
     Raises: `TenantNotFoundError`, `NotRunningError`, `CredentialUnusableError`, and what `work` raises.
     """
-    import psycopg  # noqa: PLC0415
-
     from ntro_dagster.platforms.postgres.database import TenantDatabase  # noqa: PLC0415
+
+    url = database_url(tenant, role)
+
+    async def run() -> T:
+        async with TenantDatabase(url) as database:
+            return await work(database)
+
+    with _not_running():
+        return asyncio.run(run())
+
+
+def database_url(tenant: str, role: Role) -> str:
+    """Where the tenant's database is for one role. Raises: `TenantNotFoundError`, `CredentialUnusableError`."""
+    import psycopg  # noqa: PLC0415
 
     path = tenant_home(tenant).credential(role)
     try:
@@ -101,13 +113,7 @@ def as_role(tenant: str, role: Role, work: Callable[[TenantDatabase], Awaitable[
         psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # its text quotes the file
         raise CredentialUnusableError(path=path, why="it holds no database address") from None
-
-    async def run() -> T:
-        async with TenantDatabase(url) as database:
-            return await work(database)
-
-    with _not_running():
-        return asyncio.run(run())
+    return url
 
 
 async def entity_of(database: TenantDatabase, slug: str, *, tenant: str) -> Entity:

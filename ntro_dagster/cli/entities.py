@@ -29,6 +29,7 @@ def create(
     tenant: TenantOption,
     name: Annotated[str, typer.Option(help="As documents spell it.")],
     currency: Annotated[str, typer.Option(help="ISO 4217: what its documents are in unless they say otherwise.")] = "GBP",
+    first_month: Annotated[int, typer.Option("--first-month", min=1, max=12, help="With which its year begins.")] = 1,
 ) -> None:
     """Make an entity: its schema and views, its partitions in Dagster."""
     from ntro_dagster.host.tenancy import create_entity  # noqa: PLC0415
@@ -41,7 +42,7 @@ def create(
     found = installation()
     with registry(found) as known:
         known.tenant(tenant)
-        entity = create_entity(found, tenant, slug, name=name.strip(), currency=currency)
+        entity = create_entity(found, tenant, slug, name=name.strip(), currency=currency, first_month=first_month)
     result({"tenant": tenant, **_shape(entity)}, lambda: line(f"entity {slug} is there, in tenant {tenant}"))
 
 
@@ -57,7 +58,7 @@ def list_(
         tenant,
         Role.AUDITOR,
         lambda database: database.fetch(
-            "SELECT slug, name, currency, status, id, schema_name, created_at FROM system.entities "
+            "SELECT slug, name, currency, status, id, schema_name, first_month, created_at FROM system.entities "
             "WHERE status = 'ACTIVE' OR %s ORDER BY slug",
             [closed],
         ),
@@ -89,4 +90,5 @@ def close(slug: Annotated[str, typer.Argument()], tenant: TenantOption) -> None:
 
 
 def _shape(entity: Any) -> dict[str, Any]:
-    return {"slug": entity.slug, "name": entity.name, "currency": entity.currency, "id": entity.id, "status": entity.status}
+    names = ("slug", "name", "currency", "first_month", "id", "status")
+    return {name: getattr(entity, name) for name in names}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ntro_dagster.cli import (
+    accounts,
     approvals,
     balance,
     bindings,
@@ -18,9 +19,12 @@ from ntro_dagster.cli import (
     errors,
     failures,
     ingest,
+    journals,
     members,
     periods,
+    rates,
     relay,
+    reports,
     review,
     rows,
     run_logs,
@@ -76,6 +80,12 @@ app.add_typer(errors.app, name="errors")
 app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
+app.add_typer(accounts.app, name="account")
+app.add_typer(accounts.dimensions, name="dimension")
+app.add_typer(rates.app, name="rate")
+app.add_typer(rates.bank, name="bank")
+app.add_typer(journals.app, name="journal")
+app.add_typer(reports.app, name="report")
 app.add_typer(schedules.app, name="schedule")
 deployments.register(workflows.app)
 bindings.register(workflows.app)

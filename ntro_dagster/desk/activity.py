@@ -49,21 +49,16 @@ async def run(database: TenantDatabase, run_id: UUID, logs: Path | None) -> dict
         [run_id],
     )
     printed = _printed(logs, run_id)
-    if known is None and not errors and printed is None:
+    steps = await database.fetch(
+        """SELECT c.at, c.subledger, c.actor_kind, s.kind, s.filed_by, h.action, h.from_status, h.to_status, count(*) AS rows
+             FROM system.changes c JOIN system.history h ON h.change_id = c.id
+             LEFT JOIN system.signals s ON s.id = c.signal_id
+            WHERE c.run_id = %s GROUP BY c.id, s.kind, s.filed_by, h.action, h.from_status, h.to_status ORDER BY c.id""",
+        [run_id],
+    )
+    if known is None and not errors and printed is None and not steps:  # a command's changes have an id, and no run of Dagster's
         raise RunUnknownError(run=run_id)
-    return {
-        "run_id": str(run_id),
-        "known": known,
-        "errors": errors,
-        "printed": printed,
-        "steps": await database.fetch(
-            """SELECT c.at, c.subledger, c.actor_kind, s.kind, s.filed_by, h.action, h.from_status, h.to_status, count(*) AS rows
-                 FROM system.changes c JOIN system.history h ON h.change_id = c.id
-                 LEFT JOIN system.signals s ON s.id = c.signal_id
-                WHERE c.run_id = %s GROUP BY c.id, s.kind, s.filed_by, h.action, h.from_status, h.to_status ORDER BY c.id""",
-            [run_id],
-        ),
-    }
+    return {"run_id": str(run_id), "known": known, "errors": errors, "printed": printed, "steps": steps}
 
 
 def _printed(logs: Path | None, run_id: UUID) -> str | None:

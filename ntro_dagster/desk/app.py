@@ -28,6 +28,7 @@ from ntro_dagster.desk import (
     period_pages,
     periods,
     reimport,
+    reports,
     review_api,
     task_actions,
     task_requests,
@@ -111,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(looking.router)
     app.include_router(month_pages.router)
     app.include_router(pages.router)
+    app.include_router(reports.router)
     app.add_api_route("/static/vendor/htmx.min.js", _htmx, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=1)

@@ -102,7 +102,7 @@ async def export_csv(
     condition, values = chosen(kind, where, group, member)
     columns = columns_of(kind)
     types = [type_of(kind, name) for name in columns]
-    async with _turn(desk_of(request)):
+    async with turn(desk_of(request)):
         file = tempfile.TemporaryFile()  # noqa: SIM115 (the answer closes it)
         try:
             text = TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -115,7 +115,7 @@ async def export_csv(
         except BaseException:
             file.close()
             raise
-    return _sent(file, "text/csv; charset=utf-8", f"{kind.table}.csv")
+    return sent(file, "text/csv; charset=utf-8", f"{kind.table}.csv")
 
 
 @router.get("/subledgers/{ledger}/export.xlsx", response_class=Response, responses={200: {"content": {XLSX: {}}}})
@@ -134,7 +134,7 @@ async def export_xlsx(
     kind = await desk.ledger(database, ledger)
     condition, values = chosen(kind, where, group, member)
     statement, columns = exported(kind, condition, order(kind, sort)), columns_of(kind)
-    async with _turn(desk):
+    async with turn(desk):
         with _book(desk, kind) as (book, sheet):
             count = 0
             async for rows in batches(database, statement, values, columns):
@@ -148,11 +148,11 @@ async def export_xlsx(
             except BaseException:
                 file.close()
                 raise
-    return _sent(file, XLSX, f"{kind.table}.xlsx")
+    return sent(file, XLSX, f"{kind.table}.xlsx")
 
 
 @asynccontextmanager
-async def _turn(desk: Desk) -> AsyncIterator[None]:
+async def turn(desk: Desk) -> AsyncIterator[None]:
     """Raises: `ExportsBusyError`; who waited would hold a connection."""
     if desk.exports.locked():
         raise ExportsBusyError
@@ -190,7 +190,7 @@ def _append(sheet: Any, rows: Sequence[Sequence[Any]]) -> None:
         sheet.append([as_cell(sheet, value) for value in row])
 
 
-def _sent(file: IO[bytes], media_type: str, name: str) -> Response:
+def sent(file: IO[bytes], media_type: str, name: str) -> Response:
     size = file.seek(0, 2)
     file.seek(0)
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}

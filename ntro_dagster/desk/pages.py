@@ -28,6 +28,7 @@ from ntro_dagster.desk.sittings import LASTS, LoginRefusedError, LoginsExhausted
 from ntro_dagster.desk.tie_out import tie_out
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.periods import period_state
+from ntro_dagster.gl.reports import TITLES
 from ntro_dagster.subledger.selection import Filter
 
 TEMPLATES = Jinja2Templates(directory=File(__file__).parent / "templates")
@@ -205,6 +206,7 @@ async def _month(request: Request, database: Database, slug: str, period: str) -
     return {
         "entity": entity,
         "period": period,
+        "reports": TITLES,
         "earlier": shifted(period, -1),
         "standing": await month.standing(database, ledgers, entity["id"], period),
         "books": await month.books(database, entity["id"], period, shifted(period, -1)),

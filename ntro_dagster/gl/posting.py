@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.bills import as_journal
 from ntro_dagster.gl.chart import NamedAccounts, named_accounts
+from ntro_dagster.gl.reversals import as_translated
 from ntro_dagster.gl.translation import RateMissingError, Wanted, rates, translated
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
@@ -154,7 +155,7 @@ class _Batch:
 
     async def _translated(self, journals: Iterable[JournalProposal]) -> list[JournalProposal]:
         """With amounts in the entity's currency; those for which no rate is known are left out, and noted."""
-        journals = list(journals)
+        journals = await as_translated(self._handle.database, list(journals))
         foreign = [x for x in journals if x.currency != self._currency and x.translation is None]
         wanted = {journal.external_id: Wanted(journal.currency, journal.posting_date) for journal in foreign}
         known = await rates(self._handle.database, wanted.values(), to=self._currency)

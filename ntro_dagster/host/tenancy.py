@@ -102,22 +102,26 @@ def _introduce(owner_dsn: str, tenant: Tenant, name: str) -> None:
         install_chart(connection)
 
 
-def create_entity(installation: Installation, tenant: str, slug: str, *, name: str, currency: str = "GBP") -> Entity:
-    """One entity. Raises `EntityExistsError`, `SlugError`, `TenantNotFoundError`."""
+def create_entity(
+    installation: Installation, tenant: str, slug: str, *, name: str, currency: str = "GBP", first_month: int = 1
+) -> Entity:
+    """One entity. `first_month`: of its year. Raises `EntityExistsError`, `SlugError`, `TenantNotFoundError`."""
     check_entity_slug(slug)
     with psycopg.connect(credential(installation.home, tenant, Role.OWNER)) as connection:
         if connection.execute("SELECT 1 FROM system.entities WHERE slug = %s", [slug]).fetchone():
             raise EntityExistsError(slug=slug, tenant=tenant)
-    return ensure_entities(installation, tenant, {slug: name}, currency=currency)[0]
+    return ensure_entities(installation, tenant, {slug: name}, currency=currency, first_month=first_month)[0]
 
 
-def ensure_entities(installation: Installation, tenant: str, names: dict[str, str], *, currency: str = "GBP") -> Sequence[Entity]:
+def ensure_entities(
+    installation: Installation, tenant: str, names: dict[str, str], *, currency: str = "GBP", first_month: int = 1
+) -> Sequence[Entity]:
     """Entities by slug and name, as many as are asked for; those that exist stay as they are."""
     registry = installation.registry()
     try:
         known = {entity.slug: entity for entity in registry.entities(tenant, closed=True)}
         entities = [
-            Entity((known.get(slug) or registry.create_entity(tenant, slug)).id, slug, name, currency)
+            Entity((known.get(slug) or registry.create_entity(tenant, slug)).id, slug, name, currency, first_month=first_month)
             for slug, name in names.items()
         ]
     finally:

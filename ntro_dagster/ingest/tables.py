@@ -6,7 +6,7 @@ Nothing is read into a value here. The source says in which columns a record nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -78,6 +78,16 @@ def open_table(content: Path, *, name: str, source: Source) -> Table:
     wanted = {each: column for each, column in (("entity", source.entity), ("period", source.period)) if column}
     if is_json(content):
         return _open_listed(content, wanted, name=name)
+    layout = find_layout(content, name=name, wanted=wanted)
+    count = sum(1 for _ in delimited_records(content, layout, name=name))
+    return Table(name, layout, count, _content=content)
+
+
+def find_layout(content: Path, *, name: str, wanted: Mapping[str, str]) -> Layout:
+    """The table that has each column of `wanted` (by what it is for) once in its header.
+
+    Raises: `DocumentRefusedError` and its kinds, `NotATableError` among them.
+    """
     encoding = encoding_of(content, name=name)
     broken: DocumentQuotingError | None = None
     best: tuple[int, list[str], str] | None = None
@@ -98,19 +108,17 @@ def open_table(content: Path, *, name: str, source: Source) -> Table:
         raise broken or NotATableError(name=name, columns=", ".join(wanted.values()))
     line, headings, delimiter = best
     filled = max(index + 1 for index, heading in enumerate(headings) if heading)
-    layout = Layout(
+    return Layout(
         kind="table",
         encoding=encoding,
         delimiter=delimiter,
         header_line=line,
         columns=unique_names(headings[:filled]),
         width=len(headings),
-        mapping=wanted,
+        mapping=dict(wanted),
         rivals={},
-        names_entity=source.entity is not None,
+        names_entity="entity" in wanted,
     )
-    count = sum(1 for _ in delimited_records(content, layout, name=name))
-    return Table(name, layout, count, _content=content)
 
 
 def _open_listed(content: Path, wanted: dict[str, str], *, name: str) -> Table:

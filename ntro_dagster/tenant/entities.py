@@ -41,13 +41,16 @@ class EntityUnknownError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An entity as runs and people see it. `currency`: ISO 4217, what its documents are in unless they say otherwise."""
+    """An entity as runs and people see it. `currency`: ISO 4217, what its documents are in unless they say otherwise.
+    `first_month`: of its year, 1 to 12.
+    """
 
     id: UUID
     slug: str
     name: str
     currency: str
     status: str = "ACTIVE"
+    first_month: int = 1
 
 
 def spelling(name: str) -> str:
@@ -84,9 +87,9 @@ def create_entities(owner_dsn: str, tenant: str, entities: Sequence[Entity]) -> 
         for entity in entities:
             schema = schema_name(tenant, entity.slug)
             connection.execute(
-                "INSERT INTO system.entities (id, slug, name, currency, schema_name) VALUES (%s, %s, %s, %s, %s) "
-                "ON CONFLICT (id) DO NOTHING",
-                [entity.id, entity.slug, entity.name, entity.currency, schema],
+                "INSERT INTO system.entities (id, slug, name, currency, schema_name, first_month) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING",
+                [entity.id, entity.slug, entity.name, entity.currency, schema, entity.first_month],
             )
             _add_spellings(connection, tenant, entity)
             connection.execute(
@@ -156,7 +159,9 @@ def close_entity(owner_dsn: str, slug: str) -> None:
 
 async def entity_by_slug(database: TenantDatabase, slug: str, *, tenant: str) -> Entity:
     """Raises `EntityUnknownError`."""
-    row = await database.fetch_one("SELECT id, slug, name, currency, status FROM system.entities WHERE slug = %s", [slug])
+    row = await database.fetch_one(
+        "SELECT id, slug, name, currency, status, first_month FROM system.entities WHERE slug = %s", [slug]
+    )
     if row is None:
         raise EntityUnknownError(tenant=tenant, names=slug)
     return Entity(**row)

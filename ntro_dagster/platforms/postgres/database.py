@@ -115,12 +115,15 @@ class TenantDatabase:
         return self._connection
 
     @asynccontextmanager
-    async def transaction(self, actor: Actor | None = None, *, signal: UUID | None = None) -> AsyncIterator[None]:
+    async def transaction(
+        self, actor: Actor | None = None, *, signal: UUID | None = None, one_instant: bool = False
+    ) -> AsyncIterator[None]:
         """All or nothing. Inside an open transaction it joins that one and leaves its actor as it is.
 
         Args:
             actor: recorded in the history for every change made in here.
             signal: the person's decision that the changes carry out; the history then names the person.
+            one_instant: for reading alone: every statement sees what was there when the first began.
         """
         if self._depth:
             yield
@@ -129,6 +132,8 @@ class TenantDatabase:
         self._depth += 1
         try:
             async with connection.transaction():
+                if one_instant:  # before any query; and of this transaction, so that nothing of it is left to the next one
+                    await self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 await self._introduce(actor, signal)
                 yield
         except psycopg.Error as error:

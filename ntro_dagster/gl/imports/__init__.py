@@ -1,0 +1,1 @@
+"""Books that were kept elsewhere: journals and opening balances from tables, as proposals to be reviewed."""
