@@ -69,7 +69,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.plausi
 CREATE FUNCTION ledgers.last_day(period TEXT) RETURNS DATE LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (make_date(left(period, 4)::INTEGER, right(period, 2)::INTEGER, 1) + INTERVAL '1 month' - INTERVAL '1 day')::DATE $$;
 
--- Neither CLOSING nor CLOSED takes journals. As in 006_general_ledger.sql but for that.
+-- Neither CLOSING nor CLOSED takes journals, nor does a month before such a one: what it carried forward would change. As in
+-- 006_general_ledger.sql but for that.
 CREATE OR REPLACE FUNCTION ledgers.check_new_journals() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -77,8 +78,9 @@ BEGIN
         PERFORM system.refuse('ISOLATION_TOO_HIGH', 'journals are written at READ COMMITTED');
     END IF;
     PERFORM FROM system.entities e WHERE e.id IN (SELECT entity_id FROM new_rows) FOR SHARE;
-    IF EXISTS (SELECT FROM new_rows n JOIN ledgers.periods p USING (entity_id, period) WHERE p.status <> 'OPEN') THEN
-        PERFORM system.refuse('PERIOD_CLOSED', 'journals for a closed period');
+    IF EXISTS (SELECT FROM new_rows n JOIN ledgers.periods p ON p.entity_id = n.entity_id AND p.period >= n.period
+                WHERE p.status <> 'OPEN') THEN
+        PERFORM system.refuse('PERIOD_CLOSED', 'journals for a closed period, or one before it');
     END IF;
     IF EXISTS (SELECT FROM new_rows n JOIN system.entities e ON e.id = n.entity_id WHERE e.status = 'CLOSED') THEN
         PERFORM system.refuse('ENTITY_CLOSED', 'journals for a closed entity');
