@@ -5,6 +5,7 @@ roundings, a month before a closed one, a chart that moves underneath.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -193,3 +194,106 @@ def test_two_accounts_do_not_come_above_each_other_at_once(tenant: Tenant) -> No
         altering = pool.submit(alter)
         first.commit() if tenant.waits() else first.rollback()
         assert altering.result(20) == "ACCOUNT_ABOVE_ITSELF"
+
+
+def test_a_year_is_not_changed_while_numbers_are_given(tenant: Tenant, app: Connection, entity: UUID) -> None:
+    """A posting that waits for its number holds the entity already: the year it counts in is the year it is in."""
+    counter = tenant.connect("owner")
+    counter.execute("INSERT INTO ledgers.journal_counters VALUES (%s, 2025, 1)", [entity])
+
+    def alter() -> str | None:
+        try:
+            with tenant.as_owner() as owner:
+                owner.execute("SET LOCAL lock_timeout = '4s'")
+                owner.execute("UPDATE system.entities SET first_month = 4 WHERE id = %s", [entity])
+        except psycopg.Error as error:
+            return code_of(error)
+        return None
+
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(tenant.journal, entity, None)
+        assert tenant.waits()
+        refused = alter()
+        counter.rollback()
+        posting.result(20)
+    assert refused == "LockNotAvailable"
+
+
+# Movements
+
+
+def test_movements_are_what_lines_add_up_to(tenant: Tenant, app: Connection, entity: UUID) -> None:
+    translated = lines((10, 0, 8, 0, "5000"), (0, 10, 0, "7.99"), (0, 0, 0, "0.01", "5950"))
+    assert attempt(app, entity, head(**TRANSLATED), translated, currency="USD") is None
+    assert attempt(app, entity, head(), lines((1, 0, None, None, "5000"), (2, 0, None, None, "5000"), (0, 3))) is None
+    assert attempt(app, entity, head(), BALANCED, lines((5, 0), (0, 4)).replace(", 1, ", ", 3, ").replace(", 2, ", ", 4, ")) is not None
+    more = lines((5, 0), (0, 5)).replace("(%(id)s, 1,", "(%(id)s, 3,").replace("(%(id)s, 2,", "(%(id)s, 4,")
+    assert attempt(app, entity, head(), BALANCED, more) is None
+    moved = tenant.fetch(
+        "SELECT currency, account_code, debit, credit, functional_debit, functional_credit FROM ledgers.movements "
+        "WHERE entity_id = %s ORDER BY 1, 2",
+        entity,
+    )
+    cents = Decimal("0.01")
+    assert moved == [
+        ("GBP", "2000", 15, 18, 15, 18),
+        ("GBP", "5000", 3, 0, 3, 0),
+        ("USD", "2000", 0, 10, 0, 8 - cents),
+        ("USD", "5000", 10, 0, 8, 0),
+        ("USD", "5950", 0, 0, 0, cents),
+    ]
+
+
+@pytest.mark.parametrize("role", ["app", "desk", "auditor"])
+def test_movements_are_the_databases_to_write(tenant: Tenant, app: Connection, entity: UUID, role: str) -> None:
+    assert attempt(app, entity, head(), BALANCED) is None
+    for statement in (
+        "UPDATE ledgers.movements SET debit = 0",
+        "DELETE FROM ledgers.movements",
+        "INSERT INTO ledgers.movements SELECT * FROM ledgers.movements",
+    ):
+        assert refusal(tenant.connect(role), statement) == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE ledgers.movements SET debit = debit + 1, credit = credit + 1 WHERE entity_id = %s",
+        "UPDATE ledgers.movements SET debit = debit + 1 WHERE entity_id = %s",
+        "UPDATE ledgers.movements SET account_code = '5000' WHERE entity_id = %s",
+    ],
+)
+def test_movements_that_are_not_the_lines_stop_a_close(tenant: Tenant, app: Connection, entity: UUID, tampering: str) -> None:
+    assert attempt(app, entity, head(), BALANCED) is None
+    with tenant.as_owner() as owner:
+        findings = "SELECT code FROM ledgers.close_findings(%s, %s)"
+        assert owner.execute(findings, [entity, PERIOD]).fetchall() == []
+        owner.execute(tampering, [entity])
+        assert owner.execute(findings, [entity, PERIOD]).fetchall() == [("BOOKS_DO_NOT_BALANCE",)]
+        owner.rollback()
+
+
+# What a close looks at
+
+
+def found(tenant: Tenant, entity: UUID, period: str = PERIOD) -> dict[str, int]:
+    return dict(tenant.fetch("SELECT code, things FROM ledgers.close_findings(%s, %s)", entity, period))
+
+
+def test_rows_of_an_earlier_month_are_not_locked_out(tenant: Tenant, entity: UUID) -> None:
+    row = tenant.new_row(entity, period=BEFORE)
+    assert found(tenant, entity) == {"EARLIER_PERIOD_OPEN": 1}
+    tenant.journal(entity, None, period=BEFORE)
+    assert found(tenant, entity) == {"EARLIER_PERIOD_OPEN": 1}
+    close(tenant, entity, BEFORE)
+    assert found(tenant, entity) == {}, row
+    tenant.new_row(entity, period=shifted(BEFORE, -1))
+    assert found(tenant, entity) == {}
+
+
+def test_a_journal_without_a_rate_is_mended_by_its_reversal(tenant: Tenant, app: Connection, entity: UUID) -> None:
+    original = uuid4()
+    assert attempt(app, entity, head(), BALANCED, currency="USD", id=original) is None
+    assert found(tenant, entity) == {"NOT_TRANSLATED": 1}
+    assert attempt(app, entity, head(**REVERSAL), MIRRORED, currency="USD", original=original) is None
+    assert found(tenant, entity) == {}
