@@ -230,6 +230,10 @@ BEGIN
         IF state <> 'OPEN' THEN
             PERFORM system.refuse('PERIOD_CLOSED', 'it is closed already');
         END IF;
+        -- A slip of the year would lock every month up to it.
+        IF NEW.period > to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') THEN
+            PERFORM system.refuse('PERIOD_NOT_READY', 'it has not begun');
+        END IF;
         SELECT string_agg(code || ' ' || things, ', ') FILTER (WHERE NOT answerable), string_agg(code, ', ') FILTER (WHERE answerable)
           INTO hard, soft FROM ledgers.close_findings(NEW.entity_id, NEW.period);
         IF hard IS NOT NULL THEN
