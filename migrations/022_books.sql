@@ -219,10 +219,11 @@ BEGIN
     IF found THEN
         PERFORM system.refuse('POSTED_IS_FINAL', 'lines added to a journal of an earlier transaction');
     END IF;
-    EXECUTE 'SELECT EXISTS (SELECT FROM ledgers.journal_lines l WHERE l.journal_id IN (SELECT journal_id FROM new_rows)
-                            GROUP BY l.journal_id
-                            HAVING sum(l.debit - l.credit) <> 0 OR coalesce(sum(l.functional_debit - l.functional_credit), 0) <> 0
-                                   OR count(l.functional_debit) NOT IN (0, count(*)) OR sum(l.debit) = 0)' INTO found;
+    -- LATERAL looks up each journal's lines by its id: a join with GROUP BY walks the lines of all years.
+    EXECUTE 'SELECT EXISTS (SELECT FROM (SELECT DISTINCT journal_id FROM new_rows) n CROSS JOIN LATERAL (
+                                   SELECT FROM ledgers.journal_lines l WHERE l.journal_id = n.journal_id
+                                   HAVING sum(l.debit - l.credit) <> 0 OR coalesce(sum(l.functional_debit - l.functional_credit), 0) <> 0
+                                          OR count(l.functional_debit) NOT IN (0, count(*)) OR sum(l.debit) = 0) off)' INTO found;
     IF found THEN
         PERFORM system.refuse('JOURNAL_DOES_NOT_BALANCE', 'debits and credits differ');
     END IF;
@@ -245,13 +246,14 @@ BEGIN
         PERFORM system.refuse('RATE_MISSING', 'amounts in the entity''s currency are missing, or not by the journal''s rate');
     END IF;
     -- What rounding leaves goes where it can be seen, and is half a unit for each line of the journal at most.
-    EXECUTE 'SELECT EXISTS (SELECT FROM ledgers.journal_lines l LEFT JOIN ledgers.accounts a ON a.code = l.account_code AND a.role = ''ROUNDING''
-                             WHERE l.journal_id IN (SELECT n.journal_id FROM new_rows n JOIN ledgers.journals j ON j.id = n.journal_id
-                                                     WHERE n.debit = 0 AND n.credit = 0 AND j.reverses IS NULL)
-                             GROUP BY l.journal_id
-                             HAVING bool_or(l.debit + l.credit = 0 AND a.code IS NULL)
-                                 OR sum(l.functional_debit + l.functional_credit) FILTER (WHERE l.debit + l.credit = 0)
-                                    > 0.5 * count(*) FILTER (WHERE l.debit + l.credit > 0))' INTO found;
+    EXECUTE 'SELECT EXISTS (SELECT FROM (SELECT DISTINCT n.journal_id FROM new_rows n JOIN ledgers.journals j ON j.id = n.journal_id
+                                          WHERE n.debit = 0 AND n.credit = 0 AND j.reverses IS NULL) n CROSS JOIN LATERAL (
+                                   SELECT FROM ledgers.journal_lines l
+                                     LEFT JOIN ledgers.accounts a ON a.code = l.account_code AND a.role = ''ROUNDING''
+                                    WHERE l.journal_id = n.journal_id
+                                   HAVING bool_or(l.debit + l.credit = 0 AND a.code IS NULL)
+                                       OR sum(l.functional_debit + l.functional_credit) FILTER (WHERE l.debit + l.credit = 0)
+                                          > 0.5 * count(*) FILTER (WHERE l.debit + l.credit > 0)) off)' INTO found;
     IF found THEN
         PERFORM system.refuse('ROUNDING_TOO_LARGE', 'a difference of rounding on another account, or above its bound');
     END IF;

@@ -76,7 +76,7 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
     While rows are still open it is a look at the books, not a close: nothing is recorded.
     """
     async with database.transaction(Actor.run(run_id)):
-        # Locked first: a change that comes after the balance was read is not covered by it. In the order in which a close does it.
+        # Locked first: a change that comes after the balance was read is not covered by it. In the order of a close.
         reached = await database.fetch(
             "SELECT subledger, last_change FROM system.partition_activity WHERE entity_id = %s AND period = %s "
             "ORDER BY subledger FOR UPDATE",

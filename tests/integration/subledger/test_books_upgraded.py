@@ -1,4 +1,4 @@
-"""Books of the release before, taken over: journals, posted rows and decisions that wait. All of it goes on being posted and closed."""
+"""Books of the release before, taken over: its journals, posted rows and waiting decisions are posted to and closed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import trial_balance
 from ntro_dagster.platforms.migrations import migrate, migration_files
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
-from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.deployment import attach
+from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import load_types, subledger_types
 from ntro_dagster.subledger.review import apply_signals
 from ntro_dagster.tenant.deployment import bring_up_to_date
@@ -29,7 +29,7 @@ from ntro_dagster.tenant.deployment import bring_up_to_date
 LAST = "021"
 """The last migration of the release before: 022 is about the books."""
 
-CHART = (("1000", "ASSET"), ("1400", "ASSET"), ("2000", "LIABILITY"), ("3000", "EQUITY"), ("5000", "EXPENSE"), ("5999", "EXPENSE"))
+CHART = {"1000": "ASSET", "1400": "ASSET", "2000": "LIABILITY", "3000": "EQUITY", "5000": "EXPENSE", "5999": "EXPENSE"}
 JOURNAL = (
     "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
     "VALUES (%(id)s, %(entity)s, %(period)s, %(id)s, %(date)s, 'x', %(currency)s, gen_random_uuid())"
@@ -55,7 +55,8 @@ def before(make_database: Callable[[], DatabaseCredentials], tmp_path: Path) -> 
     with psycopg.connect(owner) as connection:
         attach(connection, kinds)
         connection.cursor().executemany(
-            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s)", [(code, code, kind) for code, kind in CHART]
+            "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s)",
+            [(code, f"Account {code}", kind) for code, kind in CHART.items()],
         )
     return tenant
 
@@ -87,7 +88,7 @@ def test_books_of_the_release_before_are_posted_to_and_closed(before: Tenant) ->
     assert asyncio.run(go_on()) == (2, {"NOT_TRANSLATED": 1})
     numbers = tenant.fetch("SELECT number FROM ledgers.journal_numbers WHERE entity_id = %s ORDER BY 1", entity)
     assert numbers == [(1,), (2,), (3,), (4,)]
-    undo = JOURNAL.replace("run_id)", "run_id, kind, reverses)").replace("gen_random_uuid())", "gen_random_uuid(), 'REVERSAL', %(o)s)")
+    undo = JOURNAL.replace("run_id)", "run_id, kind, reverses)").replace("uuid())", "uuid(), 'REVERSAL', %(o)s)")
     with psycopg.connect(tenant.credentials.app) as app:
         mirrored = LINES.replace("'5000', 7, 0", "'5000', 0, 7").replace("'2000', 0, 7", "'2000', 7, 0")
         assert attempt(app, entity, undo, mirrored, o=foreign, currency="USD") is None

@@ -1,4 +1,4 @@
-"""Closed months and what runs do about them: nothing is asked for that would be refused, nobody waits for each other in a circle."""
+"""Closed months and what runs do about them: nothing is asked for that would be refused, locks come in one order."""
 
 from __future__ import annotations
 
@@ -118,7 +118,8 @@ def test_a_reversal_is_posted_although_its_account_was_closed_since(tenant: Tena
     with psycopg.connect(tenant.credentials.app) as app:
         use_signal(app, signal)
         app.execute(
-            "UPDATE ledgers.journal_proposals SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = %s",
+            "UPDATE ledgers.journal_proposals SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() "
+            "WHERE id = %s",
             [row],
         )
 
