@@ -69,7 +69,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledgers.plausi
 CREATE FUNCTION ledgers.last_day(period TEXT) RETURNS DATE LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (make_date(left(period, 4)::INTEGER, right(period, 2)::INTEGER, 1) + INTERVAL '1 month' - INTERVAL '1 day')::DATE $$;
 
--- Neither CLOSING nor CLOSED takes journals. As in 006_general_ledger.sql but for that.
+-- Neither CLOSING nor CLOSED takes journals, nor does a month before such a one: what it carried forward would change. As in
+-- 006_general_ledger.sql but for that.
 CREATE OR REPLACE FUNCTION ledgers.check_new_journals() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -77,8 +78,9 @@ BEGIN
         PERFORM system.refuse('ISOLATION_TOO_HIGH', 'journals are written at READ COMMITTED');
     END IF;
     PERFORM FROM system.entities e WHERE e.id IN (SELECT entity_id FROM new_rows) FOR SHARE;
-    IF EXISTS (SELECT FROM new_rows n JOIN ledgers.periods p USING (entity_id, period) WHERE p.status <> 'OPEN') THEN
-        PERFORM system.refuse('PERIOD_CLOSED', 'journals for a closed period');
+    IF EXISTS (SELECT FROM new_rows n JOIN ledgers.periods p ON p.entity_id = n.entity_id AND p.period >= n.period
+                WHERE p.status <> 'OPEN') THEN
+        PERFORM system.refuse('PERIOD_CLOSED', 'journals for a closed period, or one before it');
     END IF;
     IF EXISTS (SELECT FROM new_rows n JOIN system.entities e ON e.id = n.entity_id WHERE e.status = 'CLOSED') THEN
         PERFORM system.refuse('ENTITY_CLOSED', 'journals for a closed entity');
@@ -96,8 +98,7 @@ CREATE FUNCTION ledgers.control_accounts(entity UUID, month TEXT)
 DECLARE
     kind RECORD;
 BEGIN
-    FOR kind IN SELECT t.table_name, t.description ->> 'control' AS role, t.description -> 'lifecycle' ->> 'posted' AS posted
-                  FROM system.subledger_types t WHERE t.description ->> 'control' IS NOT NULL ORDER BY 1 LOOP
+    FOR kind IN SELECT t.table_name, t.description ->> 'control' AS role FROM system.subledger_types t WHERE t.description ->> 'control' IS NOT NULL ORDER BY 1 LOOP
         RETURN QUERY EXECUTE format($look$
             WITH posted AS (
                 SELECT coalesce(ledgers.%2$I(t), e.currency) AS currency, sum(ledgers.%3$I(t)) AS amount
@@ -120,17 +121,17 @@ END $$;
 -- Net assets at the end of a month in the entity's currency: what is owned less what is owed.
 CREATE FUNCTION ledgers.net_assets(entity UUID, month TEXT) RETURNS NUMERIC LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS
-$$ SELECT coalesce(sum(l.debit - l.credit), 0) FROM ledgers.journals j JOIN ledgers.functional_lines l ON l.journal_id = j.id
-     JOIN ledgers.accounts a ON a.code = l.account_code
-    WHERE j.entity_id = entity AND j.period <= month AND a.type IN ('ASSET', 'LIABILITY') $$;
+$$ SELECT coalesce(sum(m.functional_debit - m.functional_credit), 0)
+     FROM ledgers.movements m JOIN ledgers.accounts a ON a.code = m.account_code
+    WHERE m.entity_id = entity AND m.period <= month AND a.type IN ('ASSET', 'LIABILITY') $$;
 
 CREATE FUNCTION ledgers.bank_differences(entity UUID, month TEXT)
     RETURNS TABLE (account_code TEXT, currency TEXT, statement NUMERIC, books NUMERIC)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
 $$ SELECT s.account_code, s.currency, s.balance,
-          coalesce((SELECT sum(l.debit - l.credit) FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
-                     WHERE j.entity_id = entity AND j.period <= month AND j.currency = s.currency
-                       AND l.account_code = s.account_code), 0)
+          coalesce((SELECT sum(m.debit - m.credit) FROM ledgers.movements m
+                     WHERE m.entity_id = entity AND m.period <= month AND m.currency = s.currency
+                       AND m.account_code = s.account_code), 0)
      FROM (SELECT DISTINCT ON (b.account_code, b.currency) b.account_code, b.currency, b.balance
              FROM system.bank_balances b WHERE b.entity_id = entity AND b.on_date = ledgers.last_day(month)
             ORDER BY b.account_code, b.currency, b.id DESC) s $$;
@@ -144,12 +145,25 @@ DECLARE
     was_worth NUMERIC;
     found BIGINT;
     undecided BIGINT := 0;
+    last_closed CONSTANT TEXT := (SELECT max(p.period) FROM ledgers.periods p
+                                   WHERE p.entity_id = entity AND p.period < month AND p.status <> 'OPEN');
+    earlier TEXT[];
+    left_open TEXT[] := ARRAY(SELECT DISTINCT j.period FROM ledgers.journals j
+                                LEFT JOIN ledgers.periods p ON p.entity_id = j.entity_id AND p.period = j.period
+                               WHERE j.entity_id = entity AND j.period < month AND coalesce(p.status, 'OPEN') = 'OPEN');
 BEGIN
     FOR kind IN SELECT t.table_name, ARRAY(SELECT DISTINCT e ->> 'from' FROM jsonb_array_elements(t.description -> 'lifecycle' -> 'edges') e) AS open
                   FROM system.subledger_types t LOOP
         EXECUTE format('SELECT count(*) FROM ledgers.%I WHERE entity_id = $1 AND period = $2 AND status = ANY ($3)', kind.table_name)
            INTO found USING entity, month, kind.open;
         undecided := undecided + found;
+        -- Rows of an earlier month could not be posted once this one is closed. Those before a closed month wait already.
+        EXECUTE format('SELECT array_agg(a.period) FROM system.partition_activity a
+                         WHERE a.subledger = %1$L AND a.entity_id = $1 AND a.period < $2 AND a.period > $4 AND a.last_change > a.closed_change
+                           AND EXISTS (SELECT FROM ledgers.%1$I t WHERE t.entity_id = $1 AND t.period = a.period AND t.status = ANY ($3))',
+                       kind.table_name)
+           INTO earlier USING entity, month, kind.open, coalesce(last_closed, '');
+        left_open := left_open || coalesce(earlier, '{}');
     END LOOP;
     RETURN QUERY SELECT 'ROWS_STILL_OPEN', undecided, FALSE WHERE undecided > 0;
     RETURN QUERY SELECT 'DECISIONS_NOT_APPLIED', count(*), FALSE FROM system.signals s
@@ -157,14 +171,21 @@ BEGIN
     RETURN QUERY SELECT 'DOCUMENTS_NOT_STAGED', count(*), FALSE FROM ingest.intake i
                   WHERE i.entity_id = entity AND i.period = month AND i.staged_at IS NULL HAVING count(*) > 0;
     RETURN QUERY SELECT 'PROPOSALS_OUTSTANDING', 1::BIGINT, FALSE WHERE system.derivation_outstanding(entity, month);
-    RETURN QUERY SELECT 'EARLIER_PERIOD_OPEN', count(DISTINCT j.period), FALSE FROM ledgers.journals j
-                   LEFT JOIN ledgers.periods p ON p.entity_id = j.entity_id AND p.period = j.period
-                  WHERE j.entity_id = entity AND j.period < month AND coalesce(p.status, 'OPEN') = 'OPEN' HAVING count(*) > 0;
+    RETURN QUERY SELECT 'EARLIER_PERIOD_OPEN', count(DISTINCT p), FALSE FROM unnest(left_open) p HAVING count(*) > 0;
+    -- Of this month: earlier ones were asked when they were closed. Its movements are what its lines add up to, too.
     RETURN QUERY SELECT 'BOOKS_DO_NOT_BALANCE', count(*), FALSE FROM (
-                  SELECT FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
-                   WHERE j.entity_id = entity AND j.period <= month GROUP BY j.currency HAVING sum(l.debit - l.credit) <> 0) b HAVING count(*) > 0;
+                  SELECT FROM ledgers.movements m WHERE m.entity_id = entity AND m.period = month
+                   GROUP BY m.currency HAVING sum(m.debit - m.credit) <> 0
+                  UNION ALL
+                  SELECT FROM (SELECT * FROM ledgers.movements m WHERE m.entity_id = entity AND m.period = month) m
+                    FULL JOIN (SELECT j.currency, l.account_code, sum(l.debit) AS debit, sum(l.credit) AS credit
+                                 FROM ledgers.journals j JOIN ledgers.journal_lines l ON l.journal_id = j.id
+                                WHERE j.entity_id = entity AND j.period = month GROUP BY 1, 2) l USING (currency, account_code)
+                   WHERE (m.debit, m.credit) IS DISTINCT FROM (l.debit, l.credit)) b HAVING count(*) > 0;
+    -- Those that stand: what was written before there were rates is reversed, and its reversal has none either.
     RETURN QUERY SELECT 'NOT_TRANSLATED', count(*), FALSE FROM ledgers.journals j JOIN system.entities e ON e.id = j.entity_id
-                  WHERE j.entity_id = entity AND j.period = month AND j.currency <> e.currency AND j.functional_currency IS NULL HAVING count(*) > 0;
+                  WHERE j.entity_id = entity AND j.period = month AND j.currency <> e.currency AND j.functional_currency IS NULL
+                    AND j.reverses IS NULL AND NOT EXISTS (SELECT FROM ledgers.journals r WHERE r.reverses = j.id) HAVING count(*) > 0;
     RETURN QUERY SELECT 'CONTROL_ACCOUNT_DIFFERS', count(*), FALSE FROM ledgers.control_accounts(entity, month) c
                   WHERE c.posted_rows IS DISTINCT FROM c.account HAVING count(*) > 0;
     RETURN QUERY SELECT 'BANK_DIFFERS', count(*), TRUE FROM ledgers.bank_differences(entity, month) b
@@ -208,6 +229,10 @@ BEGIN
     IF NEW.act = 'CLOSE' THEN
         IF state <> 'OPEN' THEN
             PERFORM system.refuse('PERIOD_CLOSED', 'it is closed already');
+        END IF;
+        -- A slip of the year would lock every month up to it.
+        IF NEW.period > to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') THEN
+            PERFORM system.refuse('PERIOD_NOT_READY', 'it has not begun');
         END IF;
         SELECT string_agg(code || ' ' || things, ', ') FILTER (WHERE NOT answerable), string_agg(code, ', ') FILTER (WHERE answerable)
           INTO hard, soft FROM ledgers.close_findings(NEW.entity_id, NEW.period);

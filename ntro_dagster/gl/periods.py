@@ -5,6 +5,7 @@ People act, the database checks and moves; a run seals behind them. Nothing here
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -64,9 +65,9 @@ CHECKLIST: dict[str, tuple[str, str]] = {
     "DOCUMENTS_NOT_STAGED": ("Every document is read", "a run reads them; its failure, if it has one, says why not"),
     "PROPOSALS_OUTSTANDING": ("Everything that rows lead to is proposed", "a run does that once their rows are reviewed"),
     "DELIVERIES_UNDER_WAY": ("Nothing is under way to another ledger", "it is confirmed or refused when that ledger answers"),
-    "EARLIER_PERIOD_OPEN": ("Earlier months are closed", "close the earlier months that have journals first"),
+    "EARLIER_PERIOD_OPEN": ("Earlier months are closed", "close the earlier months that have journals or undecided rows first"),
     "BOOKS_DO_NOT_BALANCE": ("The trial balance balances", "this must not happen: leave the database as it is, ask its operator"),
-    "NOT_TRANSLATED": ("Foreign journals have a rate", "reverse them and enter them again: rates came with a later release"),
+    "NOT_TRANSLATED": ("Foreign journals have a rate", "reverse them and enter them again: they are older than rates"),
     "CONTROL_ACCOUNT_DIFFERS": ("Subledgers agree with their control accounts", "`ntro period status` shows both sides"),
     "BANK_DIFFERS": ("The bank agrees, where a balance was recorded", "post what is missing, or say why the statement differs"),
     "NET_ASSETS_MOVED": ("Net assets are plausible", "say why they moved so much since last month"),
@@ -155,8 +156,7 @@ class PeriodState:
     @property
     def asked(self) -> PeriodAct | None:
         """Who asked for it to be reopened, where nobody has confirmed that yet."""
-        last = self.acts[-1] if self.acts else None
-        return last if last and last.act is Act.ASK_REOPEN and self.status is PeriodStatus.CLOSED else None
+        return _asked(self.status, self.acts)
 
     @property
     def ready(self) -> bool:
@@ -197,10 +197,6 @@ async def period_state(database: TenantDatabase, *, entity_id: UUID, period: str
     worth = await database.fetch_single(
         "SELECT ledgers.net_assets(%s, %s) AS now, ledgers.net_assets(%s, %s) AS before", [*where, entity_id, shifted(period, -1)]
     )
-    acts = await database.fetch(
-        "SELECT id, act, login, reason, asked, at FROM system.period_acts WHERE entity_id = %s AND period = %s ORDER BY id",
-        where,
-    )
     return PeriodState(
         entity_id,
         period,
@@ -210,9 +206,22 @@ async def period_state(database: TenantDatabase, *, entity_id: UUID, period: str
         tuple(BankBalance(**row) for row in banks),
         worth["now"],
         worth["before"],
-        tuple(PeriodAct(**row | {"act": Act(row["act"])}) for row in acts),
+        await _acts(database, entity_id, period),
         await _seal(database, entity_id, period) if status is PeriodStatus.CLOSED else None,
     )
+
+
+async def _acts(database: TenantDatabase, entity_id: UUID, period: str) -> tuple[PeriodAct, ...]:
+    rows = await database.fetch(
+        "SELECT id, act, login, reason, asked, at FROM system.period_acts WHERE entity_id = %s AND period = %s ORDER BY id",
+        [entity_id, period],
+    )
+    return tuple(PeriodAct(**row | {"act": Act(row["act"])}) for row in rows)
+
+
+def _asked(status: PeriodStatus, acts: Sequence[PeriodAct]) -> PeriodAct | None:
+    last = acts[-1] if acts else None
+    return last if last and last.act is Act.ASK_REOPEN and status is PeriodStatus.CLOSED else None
 
 
 async def find(database: TenantDatabase, *, entity_id: UUID, period: str) -> list[Finding]:
@@ -260,7 +269,7 @@ async def confirm_reopening(database: TenantDatabase, *, entity_id: UUID, period
 
     Raises: `ReopeningNotAskedError`, `RefusedByDatabaseError` (MAKER_IS_NOT_CHECKER, and as `ask_reopening`).
     """
-    asked = (await period_state(database, entity_id=entity_id, period=period)).asked
+    asked = _asked(await period_status(database, entity_id=entity_id, period=period), await _acts(database, entity_id, period))
     if asked is None:
         raise ReopeningNotAskedError(period=period)
     await _act(database, Act.REOPEN, entity_id=entity_id, period=period, by=by, reason=reason, asked=asked.id)

@@ -172,7 +172,8 @@ class _Batch:
 
 
 async def _check_accounts(handle: SubledgerHandle, journals: Sequence[JournalProposal]) -> None:
-    named = sorted({line.account_code for journal in journals for line in journal.lines})
+    # What was booked can be undone, whatever became of the account: the database asks that a reversal mirrors its original.
+    named = sorted({line.account_code for journal in journals if journal.reverses is None for line in journal.lines})
     unknown = await handle.database.fetch(
         "SELECT code FROM unnest(%s::text[]) AS named (code) "
         "WHERE code NOT IN (SELECT code FROM ledgers.accounts WHERE active) ORDER BY code",

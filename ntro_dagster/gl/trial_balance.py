@@ -76,9 +76,10 @@ async def draw_up(database: TenantDatabase, *, entity_id: UUID, period: str, run
     While rows are still open it is a look at the books, not a close: nothing is recorded.
     """
     async with database.transaction(Actor.run(run_id)):
-        # Locked first: a change that comes after the balance was read is not covered by it.
+        # Locked first: a change that comes after the balance was read is not covered by it. In the order of a close.
         reached = await database.fetch(
-            "SELECT subledger, last_change FROM system.partition_activity WHERE entity_id = %s AND period = %s FOR UPDATE",
+            "SELECT subledger, last_change FROM system.partition_activity WHERE entity_id = %s AND period = %s "
+            "ORDER BY subledger FOR UPDATE",
             [entity_id, period],
         )
         balance = await trial_balance(database, entity_id=entity_id, period=period)

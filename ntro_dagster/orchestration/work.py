@@ -105,7 +105,7 @@ def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
         "SELECT e.slug, t.period, array_agg(t.subledger ORDER BY t.subledger) AS subledgers "
         "FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
         "WHERE e.status = 'ACTIVE' AND NOT EXISTS (SELECT FROM ledgers.periods p WHERE p.entity_id = t.entity_id "
-        "AND p.period = t.period AND p.status <> 'OPEN') GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
+        "AND p.period >= t.period AND p.status <> 'OPEN') GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
     ).format(sql.SQL(" UNION ALL ").join(approved))
 
 

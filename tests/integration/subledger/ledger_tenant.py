@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -61,6 +62,11 @@ class Tenant:
     def fetch(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.credentials.auditor) as connection:
             return connection.execute(query, parameters).fetchall()
+
+    def waits(self) -> bool:
+        """Whether somebody comes to wait for a lock within 8 s."""
+        patience = Event()
+        return any(self.fetch("SELECT FROM pg_locks WHERE NOT granted") or patience.wait(0.02) for _ in range(400))
 
     def new_entity(self) -> UUID:
         entity = uuid4()

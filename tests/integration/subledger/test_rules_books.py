@@ -10,49 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from ledger_tenant import PERIOD, Connection, Tenant, code_of, move, refusal
-
-JOURNAL = (
-    "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id{more}) VALUES "
-)
-HEAD = "(%(id)s, %(entity)s, %(period)s, %(id)s, %(date)s, 'x', %(currency)s, gen_random_uuid(){values})"
-LINE = (
-    "INSERT INTO ledgers.journal_lines "
-    "(journal_id, line_no, account_code, debit, credit, functional_debit, functional_credit, party, dimensions) VALUES "
-)
-
-
-def head(**columns: str) -> str:
-    return (JOURNAL + HEAD).format(
-        more="".join(f", {name}" for name in columns), values="".join(f", {value}" for value in columns.values())
-    )
-
-
-def lines(*each: tuple[Any, ...]) -> str:
-    """Each: debit, credit, functional debit, functional credit, account, party, dimensions; the last ones may be left out."""
-    filled = [line + (None, None, "2000", None, "{}")[len(line) - 2 :] for line in each]
-    values = ", ".join(
-        f"(%(id)s, {number}, '{account}', {debit}, {credit}, {'NULL' if fd is None else fd}, {'NULL' if fc is None else fc}, "
-        f"{'NULL' if party is None else repr(party)}, '{dimensions}')"
-        for number, (debit, credit, fd, fc, account, party, dimensions) in enumerate(filled, 1)
-    )
-    return LINE + values
-
-
-def attempt(connection: Connection, entity: UUID, *statements: str, **values: Any) -> str | None:
-    """The code that refuses the statements or their commit, None where they are let through."""
-    parameters = {"id": uuid4(), "entity": entity, "period": PERIOD, "date": f"{PERIOD}-15", "currency": "GBP"} | values
-    try:
-        for statement in statements:
-            connection.execute(statement, parameters)
-        connection.commit()
-    except psycopg.Error as error:
-        connection.rollback()
-        return code_of(error)
-    return None
-
-
-BALANCED = lines((10, 0), (0, 10))
-TRANSLATED = {"functional_currency": "'GBP'", "rate": "0.8", "rate_source": "'bank'"}
+from raw_journals import BALANCED, TRANSLATED, attempt, head, lines
 
 # Foreign currency
 
@@ -78,8 +36,9 @@ def test_a_translated_journal_is_let_through(app: Connection, entity: UUID) -> N
         (TRANSLATED | {"functional_currency": "'EUR'"}, [(10, 0, 8, 0), (0, 10, 0, 8)], ("USD", "RATE_MISSING")),
         (TRANSLATED | {"rate_source": "NULL"}, [], ("USD", "CheckViolation")),
         (TRANSLATED | {"rate": "'NaN'"}, [], ("USD", "CheckViolation")),
-        (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, 7), (0, 0, 0, 1)], ("USD", "ROUNDING_TOO_LARGE")),
-        (TRANSLATED, [(10, 0, 80, 0), (0, 10, 0, 70), (0, 0, 0, 10, "5950")], ("USD", "ROUNDING_TOO_LARGE")),
+        (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, "7.99"), (0, 0, 0, "0.01")], ("USD", "ROUNDING_TOO_LARGE")),
+        (TRANSLATED, [(10, 0, 8, 0), (0, 10, 0, 8), (0, 0, "1.01", 0, "5950"), (0, 0, 0, "1.01", "5950")],
+         ("USD", "ROUNDING_TOO_LARGE")),
     ],
     ids=["by a penny", "one line not", "one pair not", "other side", "not a number", "of nothing", "no rate",
          "no rate, own currency named",
@@ -214,9 +173,15 @@ def test_a_reversal_is_not_reversed(tenant: Tenant, app: Connection, entity: UUI
 
 def test_a_reversal_in_a_closed_period(tenant: Tenant, entity: UUID) -> None:
     """erpnext#28678: a reversal booked into the closed period of its original."""
-    with tenant.as_owner() as owner:
-        owner.execute("INSERT INTO ledgers.periods VALUES (%s, '2025-02', 'CLOSED')", [entity])
-    assert reversing(tenant, entity, period="2025-02", date="2025-02-01")[0] == "PERIOD_CLOSED"
+    original = uuid4()
+    with tenant.connect("app") as app:
+        assert attempt(app, entity, head(), BALANCED, id=original) is None
+        with tenant.as_owner() as owner:
+            owner.execute("INSERT INTO ledgers.periods VALUES (%s, %s, 'CLOSED')", [entity, PERIOD])
+        reversal = head(kind="'REVERSAL'", reverses="%(original)s")
+        mirrored = lines((0, 10), (10, 0))
+        assert attempt(app, entity, reversal, mirrored, original=original) == "PERIOD_CLOSED"
+        assert attempt(app, entity, reversal, mirrored, original=original, period="2025-02", date="2025-02-01") is None
 
 
 # Many rows in one journal
