@@ -114,18 +114,16 @@ async def _proposed(database: TenantDatabase, journal: Journal, by: str) -> Sequ
 
 
 async def _month(handle: SubledgerHandle, journal: Journal, wanted: str | None) -> str:
-    closed = await handle.database.fetch(
-        "SELECT period FROM ledgers.periods WHERE entity_id = %s AND status <> 'OPEN' AND period >= %s",
-        [handle.entity_id, journal.period],
+    """The first month after those that are closed, and not before the journal's. Raises: `NoOpenMonthError`."""
+    closed = await handle.database.fetch_single(
+        "SELECT max(period) AS latest FROM ledgers.periods WHERE entity_id = %s AND status <> 'OPEN'", [handle.entity_id]
     )
-    taken = {row["period"] for row in closed}
+    first = max(journal.period, shifted(closed["latest"], 1)) if closed["latest"] else journal.period
     if wanted is not None:
-        if open_period(wanted) < journal.period or wanted in taken:
+        if open_period(wanted) < first:
             raise NoOpenMonthError(number=journal.number, period=wanted)
         return wanted
-    month, last = journal.period, f"{datetime.now(UTC):%Y-%m}"
-    while month in taken:
-        month = shifted(month, 1)
+    month, last = first, f"{datetime.now(UTC):%Y-%m}"
     if month > max(last, journal.period):
         raise NoOpenMonthError(number=journal.number, period="any month up to now: all are closed")
     return month

@@ -278,8 +278,11 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
 
 
 def _names_unknown_account(model: type[Row]) -> sql.Composable:
-    """Whether row `t` names an account that could not be posted to: better told to the approver than to the posting run."""
-    unknown = "({}) NOT IN (SELECT code FROM ledgers.accounts WHERE active)"
+    """Whether row `t` names an account that could not be posted to: better told to the approver than to the posting run. What
+    reverses a journal is posted also to an account that was closed since.
+    """
+    open_to = "active OR t.reverses IS NOT NULL" if "reverses" in model.model_fields else "active"
+    unknown = "({}) NOT IN (SELECT code FROM ledgers.accounts WHERE " + open_to + ")"
     conditions: list[sql.Composable] = [sql.SQL("FALSE")]
     for path in model.accounts:
         column, _, key = path.partition("[].")

@@ -226,3 +226,17 @@ def test_numbers_that_are_none(tenant: Tenant, entity: UUID) -> None:
         undo(tenant, entity, "2025/99")
     with psycopg.connect(tenant.credentials.auditor) as auditor:
         assert auditor.execute("SELECT count(*) FROM ledgers.journal_proposals WHERE entity_id = %s", [entity]).fetchone() == (0,)
+
+
+def test_an_account_that_was_closed_since_does_not_keep_a_mistake_in_the_books(tenant: Tenant, entity: UUID) -> None:
+    hand_in(tenant, entity, currency="GBP", amounts=("7.00",))
+    with tenant.as_owner() as owner:
+        owner.execute("UPDATE ledgers.accounts SET active = FALSE WHERE code = '5300'")
+    try:
+        undo(tenant, entity)
+        assert decide(tenant, entity, "approve") == 1
+        assert post(tenant, entity) == 1
+        assert balances(tenant, entity) == []
+    finally:
+        with tenant.as_owner() as owner:
+            owner.execute("UPDATE ledgers.accounts SET active = TRUE WHERE code = '5300'")
