@@ -1,1 +1,1 @@
-"""The general ledger beside the subledgers: posting, once, and the trial balance."""
+"""The general ledger beside the subledgers: posting, once, and the trial balance; or the general ledger of others."""

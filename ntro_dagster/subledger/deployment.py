@@ -90,6 +90,7 @@ def _give_rules(
     connection.execute("SELECT system.attach_subledger(%s, %s, %s)", [table, list(content), edges])
     connection.execute("SELECT system.declare_amount(%s, %s, %s)", [table, *money])
     connection.execute("SELECT system.attach_approvals(%s, %s)", [table, edges])
+    connection.execute("SELECT system.attach_deliveries(%s, %s)", [table, edges])
 
 
 def attach_again(connection: psycopg.Connection) -> list[str]:
