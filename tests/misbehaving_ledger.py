@@ -184,6 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         path, body = unquote(urlsplit(self.path).path), self.body
         if path == "/_mood":
             with LEDGER.lock:
+                body = json.loads(json.dumps(body, default=float))
                 place = body.pop("place")
                 LEDGER.moods[place] = Mood(**body)
                 LEDGER.randoms.pop(place, None)
@@ -436,7 +437,9 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
-        """Clients that went away are what this is about."""
+        """Clients that went away are what this is about; anything else is our own mistake."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | ValueError):
+            super().handle_error(*_)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run_until_posted(tenant: Tenant, entity: UUID, rows: int, *, within_s: float
     """Runs as the sensor would start them, one after the other, until every row is posted. Returns the seconds it took."""
     begun = time.monotonic()
     while statuses(tenant, entity) != {"POSTED": rows}:
-        assert time.monotonic() - begun < within_s, (statuses(tenant, entity), deliveries(tenant, entity))
+        assert time.monotonic() - begun < within_s, (statuses(tenant, entity), deliveries(tenant, entity), tenant.fetch("SELECT * FROM ledgers.gl_pauses WHERE entity_id = %s", entity))
         posted = run(tenant, entity)
         if not posted.rows:
             time.sleep(0.1)  # a tick
