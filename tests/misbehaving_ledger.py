@@ -191,7 +191,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {})
         if path == "/connect/token":
             good = self.headers.get("Authorization") == "Basic aWQ6c2VjcmV0"  # id:secret
-            return self.answer(200 if good else 400, {"access_token": "t0ken", "expires_in": 1800} if good else {"error": "invalid_client"})
+            return self.answer(
+                200 if good else 400, {"access_token": "t0ken", "expires_in": 1800} if good else {"error": "invalid_client"}
+            )
         if path.startswith("/api.xro/2.0/ManualJournals/"):
             return self.xero_change(path.rpartition("/")[2], body["ManualJournals"][0])
         return self.erpnext_create(path, body)
@@ -224,7 +226,9 @@ class Handler(BaseHTTPRequestHandler):
             found = [self.xero_shape(each) for each in mine if each.reference == path.rpartition("/")[2]]
             return self.read_out(place, 200 if found else 404, {"ManualJournals": found})
         if path == "/Accounts":
-            known = [{"Code": str(code), "Name": f"Account {code}", "Class": "EXPENSE", "Status": "ACTIVE"} for code in (1000, 5999)]
+            known = [
+                {"Code": str(code), "Name": f"Account {code}", "Class": "EXPENSE", "Status": "ACTIVE"} for code in (1000, 5999)
+            ]
             return self.read_out(place, 200, {"Accounts": known})
         sums: dict[str, Decimal] = {}
         for each in mine:
@@ -315,7 +319,13 @@ class Handler(BaseHTTPRequestHandler):
         if doctype == "Account":
             codes = ("1000", "1400", "2000", "3000", "4000", "5000", "5100", "5200", "5900", "5950", "5999")
             data = [
-                {"name": f"{code} - Account - X", "account_number": code, "account_name": "Account", "root_type": "Expense", "disabled": 0}
+                {
+                    "name": f"{code} - Account - X",
+                    "account_number": code,
+                    "account_name": "Account",
+                    "root_type": "Expense",
+                    "disabled": 0,
+                }
                 for code in codes
             ]
         elif doctype == "GL Entry":
@@ -351,7 +361,10 @@ class Handler(BaseHTTPRequestHandler):
                     for x in document["accounts"]
                 ]
                 if any(account.split(" - ")[0] in mood.unknown_accounts for account, _ in lines):
-                    return 417, {"exc_type": "ValidationError", "exception": "frappe.exceptions.ValidationError: account is frozen"}
+                    return 417, {
+                        "exc_type": "ValidationError",
+                        "exception": "frappe.exceptions.ValidationError: account is frozen",
+                    }
                 name = f"ACC-JV-2026-{len(LEDGER.journals) + 1:05d}"
                 numbers = [
                     x | {side: float(x[side]) for side in ("debit_in_account_currency", "credit_in_account_currency")}

@@ -17,6 +17,7 @@ from ntro_dagster.cli import (
     entities,
     errors,
     failures,
+    gl,
     ingest,
     members,
     relay,
@@ -74,6 +75,7 @@ app.add_typer(errors.app, name="errors")
 app.add_typer(rows.app, name="rows")
 app.add_typer(review.app, name="review")
 balance.register(app)
+app.add_typer(gl.app, name="gl")
 app.add_typer(schedules.app, name="schedule")
 deployments.register(workflows.app)
 bindings.register(workflows.app)

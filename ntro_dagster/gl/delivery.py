@@ -23,7 +23,7 @@ from ntro_dagster.gl.providers.errors import (
     ValidationFailedError,
 )
 from ntro_dagster.gl.providers.provider import Found, GLProvider, Made
-from ntro_dagster.gl.providers.resolve import GLSetting, provider_of
+from ntro_dagster.gl.providers.resolve import GLSetting, for_entity
 from ntro_dagster.subledger.handle import SubledgerHandle
 
 RECHECK_FACTOR, SHORTEST_RECHECK_S = 10, 60.0
@@ -68,8 +68,7 @@ async def deliver_approved(handle: SubledgerHandle, *, period: str, currency: st
     """
     if handle.kind.lifecycle.posted is None:
         return Posted()
-    entity = await handle.database.fetch_single("SELECT slug FROM system.entities WHERE id = %s", [handle.entity_id])
-    provider = provider_of(setting, entity=entity["slug"])
+    provider = await for_entity(handle.entity_id, database=handle.database, setting=setting)
     courier = _Courier(handle, period, provider, setting)
     try:
         return await courier.run(currency)
@@ -171,9 +170,11 @@ class _Courier:
         self._refused += [answer.refused for answer in answers.values() if answer.refused]
         if refused:
             await self._outbox.refuse(refused, ValidationFailedError.code)
-        # A second request may be answered out of what the ledger remembers of the first, whatever became of that: it is looked for.
+        # A second request may be answered out of what the ledger remembers of the first, whatever became of that: we look.
         first = {each.external_id: each for each in claimed if each.attempts == 1}
-        await self._confirm([(first[x.external_id], x.reference) for x in answers.values() if x.reference and x.external_id in first])
+        await self._confirm(
+            [(first[x.external_id], x.reference) for x in answers.values() if x.reference and x.external_id in first]
+        )
         unclear = [x for x in claimed if x not in refused and (x.external_id not in first or x.external_id not in answers)]
         if unclear:
             await self._outbox.end(unclear, OutcomeUnknownError.code, settle_s=self._settle_s)

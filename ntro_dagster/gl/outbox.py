@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -100,7 +100,7 @@ class Outbox:
             "ORDER BY proposal ->> 'posting_date', external_id LIMIT %s",
             [self._handle.entity_id, self._period, self._handle.kind.table, list(leave), CHUNK],
         )
-        return [_delivery(row) for row in rows], rows[0]["now"] if rows else datetime.min
+        return [_delivery(row) for row in rows], rows[0]["now"] if rows else datetime.now(UTC)
 
     async def waiting(self) -> int:
         row = await self._database.fetch_single(
@@ -116,13 +116,16 @@ class Outbox:
         """Claim them, before anything is sent: for `lease_s` no other run sends them. Those that another has are left out."""
         rows = await self._database.fetch(
             """WITH claimed AS (
-                   UPDATE ledgers.deliveries d SET attempts = d.attempts + 1, wait_until = clock_timestamp() + make_interval(secs => %(lease)s)
+                   UPDATE ledgers.deliveries d
+                      SET attempts = d.attempts + 1, wait_until = clock_timestamp() + make_interval(secs => %(lease)s)
                      FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempts)
                     WHERE d.id = w.id AND d.attempts = w.attempts AND d.outcome IS NULL RETURNING d.id
                ), left_behind AS (
-                   UPDATE ledgers.delivery_attempts a SET code = %(left)s FROM claimed c WHERE a.delivery_id = c.id AND a.ended_at IS NULL
+                   UPDATE ledgers.delivery_attempts a SET code = %(left)s FROM claimed c
+                    WHERE a.delivery_id = c.id AND a.ended_at IS NULL
                )
-               INSERT INTO ledgers.delivery_attempts (delivery_id, run_id) SELECT id, %(run)s FROM claimed RETURNING delivery_id AS id""",
+               INSERT INTO ledgers.delivery_attempts (delivery_id, run_id)
+               SELECT id, %(run)s FROM claimed RETURNING delivery_id AS id""",
             self._of(deliveries) | {"lease": lease_s, "left": LEFT_BEHIND},
         )
         claimed = {row["id"] for row in rows}
@@ -136,7 +139,8 @@ class Outbox:
                      FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempts)
                     WHERE d.id = w.id AND d.attempts = w.attempts AND d.outcome IS NULL RETURNING d.id
                )
-               UPDATE ledgers.delivery_attempts a SET code = %(code)s FROM ended e WHERE a.delivery_id = e.id AND a.ended_at IS NULL""",
+               UPDATE ledgers.delivery_attempts a SET code = %(code)s FROM ended e
+                WHERE a.delivery_id = e.id AND a.ended_at IS NULL""",
             self._of(deliveries) | {"settle": settle_s, "code": code},
         )
 
@@ -158,7 +162,8 @@ class Outbox:
         """
         async with self._database.transaction(self._actor):
             rows = await self._database.fetch(
-                "SELECT id FROM ledgers.deliveries WHERE id = ANY(%s) AND outcome IS NULL ORDER BY id FOR UPDATE", [list(references)]
+                "SELECT id FROM ledgers.deliveries WHERE id = ANY(%s) AND outcome IS NULL ORDER BY id FOR UPDATE",
+                [list(references)],
             )
             open_ids = {row["id"] for row in rows}
             now = [each for each in deliveries if each.id in open_ids]
@@ -227,8 +232,9 @@ class Outbox:
         await self._database.execute(
             """INSERT INTO ledgers.gl_pauses AS p (entity_id, until, failures, code)
                VALUES (%(entity)s, now() + make_interval(secs => coalesce(%(seconds)s::float8, 0)), 1, %(code)s)
-               ON CONFLICT (entity_id) DO UPDATE SET failures = p.failures + 1, code = EXCLUDED.code, until = now() + make_interval(secs =>
-                   coalesce(%(seconds)s::float8, CASE WHEN p.failures < %(few)s THEN 0 WHEN p.failures < %(many)s THEN %(short)s ELSE %(long)s END))""",
+               ON CONFLICT (entity_id) DO UPDATE SET failures = p.failures + 1, code = EXCLUDED.code,
+                   until = now() + make_interval(secs => coalesce(%(seconds)s::float8,
+                       CASE WHEN p.failures < %(few)s THEN 0 WHEN p.failures < %(many)s THEN %(short)s ELSE %(long)s END))""",
             {
                 "entity": self._handle.entity_id,
                 "seconds": seconds,
@@ -243,7 +249,8 @@ class Outbox:
     async def resume(self) -> None:
         """It answers."""
         await self._database.execute(
-            "UPDATE ledgers.gl_pauses SET failures = 0, until = now() WHERE entity_id = %s AND failures > 0", [self._handle.entity_id]
+            "UPDATE ledgers.gl_pauses SET failures = 0, until = now() WHERE entity_id = %s AND failures > 0",
+            [self._handle.entity_id],
         )
 
     def _of(self, deliveries: Sequence[Delivery]) -> dict[str, Any]:

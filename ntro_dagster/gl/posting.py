@@ -30,6 +30,7 @@ BATCH = 5_000
 JOURNAL_NAMESPACE = uuid.UUID("2b1d9a5e-63c0-5d0e-9b3e-0d6d2f3f7a11")
 
 _FIRST = uuid.UUID(int=0)
+_ALL = sql.SQL("TRUE")
 
 
 class PostingConflictError(NtroError):
@@ -152,9 +153,10 @@ class Batches:
         handle: SubledgerHandle,
         period: str,
         currency: str,
+        *,
         accounts: NamedAccounts,
         put: Put = book,
-        free: sql.Composable = sql.SQL("TRUE"),
+        free: sql.Composable = _ALL,
     ) -> None:
         self._handle, self._period, self._currency, self._accounts = handle, period, currency, accounts
         self._propose = proposer(handle.kind, currency, accounts)
@@ -166,7 +168,7 @@ class Batches:
 
     @classmethod
     async def of(cls, handle: SubledgerHandle, *, period: str, currency: str, **how: Any) -> Self:
-        return cls(handle, period, currency, await named_accounts(handle.database), **how)
+        return cls(handle, period, currency, accounts=await named_accounts(handle.database), **how)
 
     def refuse_missing_rates(self) -> None:
         """When all else is done. Raises: `RateMissingError`."""

@@ -88,7 +88,8 @@ _APPROVED = sql.SQL(
 )
 
 _RECHECKS = sql.SQL(
-    "SELECT DISTINCT entity_id, period, subledger FROM ledgers.deliveries WHERE recheck_at <= now() AND subledger = ANY(%(subledgers)s)"
+    "SELECT DISTINCT entity_id, period, subledger FROM ledgers.deliveries "
+    "WHERE recheck_at <= now() AND subledger = ANY(%(subledgers)s)"
 )
 
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status IN ({}))"

@@ -52,7 +52,7 @@ class ErpnextOptions(Options):
 
     url: str
     company: str = Field(min_length=1)
-    secret: str = "erpnext"
+    secret: str = "erpnext"  # noqa: S105 - a name
     field: str = Field(default="cheque_no", pattern=r"^[a-z][a-z0-9_]{0,60}$")
     unique: bool = False
     currency: str = Field(default="GBP", pattern=r"^[A-Z]{3}$")
@@ -83,7 +83,9 @@ class Erpnext(GLProvider):
 
     async def read(self, path: str, **query: Any) -> Any:
         """The `data` of an answer. Raises: as `Service.call`."""
-        reply = await self.call("GET", path, query={name: v if isinstance(v, str) else json.dumps(v) for name, v in query.items()})
+        reply = await self.call(
+            "GET", path, query={name: v if isinstance(v, str) else json.dumps(v) for name, v in query.items()}
+        )
         if not reply.good or not isinstance(reply.data, dict) or "data" not in reply.data:
             raise OutcomeUnknownError(provider=self.name, why=f"it answered a look with {reply.status}")
         return reply.data["data"]
@@ -109,7 +111,11 @@ class Erpnext(GLProvider):
         while page is None or len(page) == _PAGE:
             page = await self.read(
                 "/api/resource/GL Entry".replace(" ", "%20"),
-                filters=[["company", "=", self.options.company], ["is_cancelled", "=", 0], ["posting_date", "<=", on.isoformat()]],
+                filters=[
+                    ["company", "=", self.options.company],
+                    ["is_cancelled", "=", 0],
+                    ["posting_date", "<=", on.isoformat()],
+                ],
                 fields=["account", "debit", "credit"],
                 order_by="name asc",
                 limit_start=str(start),
@@ -236,9 +242,15 @@ def _found(entry: Mapping[str, Any]) -> Found:
 
 
 def _is_double(reply: Reply) -> bool:
-    return not reply.good and isinstance(reply.data, dict) and reply.data.get("exc_type") in {"UniqueValidationError", "DuplicateEntryError"}
+    return (
+        not reply.good
+        and isinstance(reply.data, dict)
+        and reply.data.get("exc_type") in {"UniqueValidationError", "DuplicateEntryError"}
+    )
 
 
 def _told(reply: Reply) -> str:
     data = reply.data if isinstance(reply.data, dict) else {}
-    return str(data.get("exception") or data.get("_server_messages") or data.get("message") or f"it answered {reply.status}")[:500]
+    return str(data.get("exception") or data.get("_server_messages") or data.get("message") or f"it answered {reply.status}")[
+        :500
+    ]

@@ -24,7 +24,7 @@ class OptionsInvalidError(UsageError):
 
 
 class ConnectionError_(NtroError):  # noqa: N801, N818 - the spec's name
-    """Not linked: no secret, or the ledger does not accept it. Terminal: somebody has to do something. Values: `provider`, `why`."""
+    """Not linked: no secret, or the ledger does not accept it. Terminal. Values: `provider`, `why`."""
 
     code = "GL_NOT_CONNECTED"
     summary = "the general ledger is not linked, or does not accept who we say we are"

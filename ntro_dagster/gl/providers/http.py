@@ -99,7 +99,9 @@ class Service:
         if status in _UNAUTHORISED:
             raise ConnectionError_(provider=self.provider, why=f"it answered {status}: {_beginning(text)}")
         if status == _TOO_MANY:
-            raise RateLimitedError(provider=self.provider, seconds=pause({k.lower(): v for k, v in headers.items()}.get("retry-after")))
+            raise RateLimitedError(
+                provider=self.provider, seconds=pause({k.lower(): v for k, v in headers.items()}.get("retry-after"))
+            )
         if status >= _IN_DOUBT or status < 200 or 300 <= status < 400 or status == 408:  # noqa: PLR2004
             raise OutcomeUnknownError(provider=self.provider, why=f"it answered {status}: {_beginning(text)}")
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import ClassVar
 
 from babel.numbers import get_currency_precision
@@ -134,6 +135,7 @@ class GLProvider(ABC):
         batch: how many journals one `create_many` takes; a call is answered or in doubt as a whole.
         timeout_s: how long we wait for an answer.
         settle_s: how long after that a request may still land.
+        chart: our accounts by code, for ledgers that take their names over.
     """
 
     name: ClassVar[str]
@@ -141,6 +143,7 @@ class GLProvider(ABC):
     batch: ClassVar[int] = 1
     timeout_s: float = 30.0
     settle_s: float = 60.0
+    chart: Mapping[str, LedgerAccount] = MappingProxyType({})
     place: str
 
     @property
@@ -181,7 +184,10 @@ def refuse_fractions(proposal: JournalProposal, currency: str, *, provider: str)
     """Amounts that the ledger would round, or cannot hold. Raises: `ValidationFailedError`."""
     places = get_currency_precision(currency)
     for line in proposal.lines:
-        exponent, digits = functional(line).normalize(EXACT).as_tuple().exponent, len(functional(line).normalize(EXACT).as_tuple().digits)
+        exponent, digits = (
+            functional(line).normalize(EXACT).as_tuple().exponent,
+            len(functional(line).normalize(EXACT).as_tuple().digits),
+        )
         if not isinstance(exponent, int) or -exponent > places or digits + max(exponent, 0) > _DIGITS:
             why = f"an amount with more than {places} decimals or {_DIGITS} digits"
             raise ValidationFailedError(provider=provider, external_id=proposal.external_id, why=why)

@@ -52,16 +52,21 @@ def provider_of(setting: GLSetting, *, entity: str) -> GLProvider:
     return made
 
 
-async def for_entity(entity_id: UUID, *, database: TenantDatabase | None = None) -> GLProvider:
+async def for_entity(entity_id: UUID, *, database: TenantDatabase | None = None, setting: GLSetting | None = None) -> GLProvider:
     """The general ledger of an entity.
 
-    Args: `database`: the tenant's; else the one that this process is bound to.
+    Args:
+        database: the tenant's; else the one that this process is bound to.
+        setting: what holds for the entity, where that is known already.
 
     Raises: `ProviderNotRegisteredError`, `OptionsInvalidError`.
     """
     opened = database or database_from_environment()
-    setting = await setting_of(opened, entity_id)
-    if setting.provider == NATIVE:
-        return Native(opened, entity_id)
+    holds = setting or await setting_of(opened, entity_id)
+    native = Native(opened, entity_id)
+    if holds.provider == NATIVE:
+        return native
     row = await opened.fetch_single("SELECT slug FROM system.entities WHERE id = %s", [entity_id])
-    return provider_of(setting, entity=row["slug"])
+    provider = provider_of(holds, entity=row["slug"])
+    provider.chart = {account.code: account for account in await native.accounts()}
+    return provider

@@ -6,10 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from ntro_dagster.boundary.names import SECRETS
 from ntro_dagster.gl.providers.errors import ConnectionError_
-
-DIRECTORY = "NTRO_SECRETS"
-"""Variable that names the tenant's directory of secrets: one file each, closed to others."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -20,7 +18,7 @@ def secret(name: str, *, provider: str) -> str:
         raise ConnectionError_(provider=provider, why="a secret is named with small letters, digits, - and _")
     if given := os.environ.get("NTRO_SECRET_" + name.upper().replace("-", "_")):
         return given
-    directory = os.environ.get(DIRECTORY)
+    directory = os.environ.get(SECRETS)
     path = Path(directory) / name if directory else None
     try:
         if path is None:

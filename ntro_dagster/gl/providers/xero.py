@@ -53,7 +53,7 @@ class XeroOptions(Options):
     """
 
     organisation: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    secret: str = "xero"
+    secret: str = "xero"  # noqa: S105 - a name
     url: str = "https://api.xero.com/api.xro/2.0"
     identity_url: str = "https://identity.xero.com"
     link: str | None = Field(default=None, pattern=r"^https://\S+$")

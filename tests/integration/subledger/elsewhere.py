@@ -66,7 +66,11 @@ def run_until_posted(tenant: Tenant, entity: UUID, rows: int, *, within_s: float
     """Runs as the sensor would start them, one after the other, until every row is posted. Returns the seconds it took."""
     begun = time.monotonic()
     while statuses(tenant, entity) != {"POSTED": rows}:
-        assert time.monotonic() - begun < within_s, (statuses(tenant, entity), deliveries(tenant, entity), tenant.fetch("SELECT * FROM ledgers.gl_pauses WHERE entity_id = %s", entity))
+        assert time.monotonic() - begun < within_s, (
+            statuses(tenant, entity),
+            deliveries(tenant, entity),
+            tenant.fetch("SELECT * FROM ledgers.gl_pauses WHERE entity_id = %s", entity),
+        )
         posted = run(tenant, entity)
         if not posted.rows:
             time.sleep(0.1)  # a tick
@@ -82,7 +86,8 @@ def deliveries(tenant: Tenant, entity: UUID) -> list[tuple[Any, ...]]:
 
 def findings(tenant: Tenant, entity: UUID) -> list[str]:
     rows = tenant.fetch(
-        "SELECT f.code FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id WHERE d.entity_id = %s", entity
+        "SELECT f.code FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id WHERE d.entity_id = %s",
+        entity,
     )
     return [code for (code,) in rows]
 
@@ -103,12 +108,15 @@ def assert_in_both(tenant: Tenant, entity: UUID, elsewhere: Elsewhere, place: st
     )
     assert len(here) == rows
     said = {
-        each["external_id"]: sorted((account.split(" - ")[0], Decimal(amount)) for account, amount in each["lines"]) for each in there
+        each["external_id"]: sorted((account.split(" - ")[0], Decimal(amount)) for account, amount in each["lines"])
+        for each in there
     }
     meant = {name: sorted((x.split()[0], Decimal(x.split()[1])) for x in lines) for name, lines in here.items()}
     assert said == meant
     references = dict(
-        tenant.fetch("SELECT external_id, provider_ref FROM ledgers.deliveries WHERE entity_id = %s AND outcome = 'CONFIRMED'", entity)
+        tenant.fetch(
+            "SELECT external_id, provider_ref FROM ledgers.deliveries WHERE entity_id = %s AND outcome = 'CONFIRMED'", entity
+        )
     )
     assert references == {each["external_id"]: each["reference"] for each in there}
 

@@ -76,7 +76,9 @@ def test_rows_are_posted_in_both_ledgers(tenant: Tenant, entity: UUID, elsewhere
 
 
 @pytest.mark.parametrize("word", WRITES)
-def test_each_way_of_misbehaving(tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, word: str) -> None:
+def test_each_way_of_misbehaving(
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, word: str
+) -> None:
     """Once, at the first request; then it behaves."""
     kept_at(tenant, entity, provider, elsewhere, place)
     elsewhere.mood(place, script=[word], silence_s=1.5, late_s=0.9)
@@ -140,7 +142,9 @@ def test_a_request_that_lands_long_after_it_was_given_up_is_repaired(
     eventually_two(elsewhere, place)
     assert run(tenant, entity).rows == 0  # not yet time to look again
     with tenant.as_owner() as owner:
-        owner.execute("UPDATE ledgers.deliveries SET recheck_at = now() WHERE entity_id = %s AND recheck_at IS NOT NULL", [entity])
+        owner.execute(
+            "UPDATE ledgers.deliveries SET recheck_at = now() WHERE entity_id = %s AND recheck_at IS NOT NULL", [entity]
+        )
     run(tenant, entity)
     assert findings(tenant, entity) == ["DOUBLE_VOIDED"]
     assert_in_both(tenant, entity, elsewhere, place, 1)
@@ -196,7 +200,9 @@ def test_a_refused_row_can_be_taken_back(tenant: Tenant, entity: UUID, elsewhere
     assert tenant.fetch("SELECT count(*) FROM ledgers.deliveries WHERE entity_id = %s", entity) == [(2,)]
 
 
-def test_what_rounds_is_refused_before_it_is_sent(tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str) -> None:
+def test_what_rounds_is_refused_before_it_is_sent(
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str
+) -> None:
     kept_at(tenant, entity, provider, elsewhere, place)
     approved(tenant, entity, amount_gross="10.005", vat_amount=None)
     with pytest.raises(JournalsRefusedError, match="GL_JOURNALS_REFUSED"):

@@ -37,9 +37,9 @@ from psycopg import sql
 import ntro_dagster.gl
 from ntro_dagster.gl.providers import erpnext, http, xero  # noqa: F401 - loaded before the fork
 from ntro_dagster.platforms.postgres import database
+from ntro_dagster.platforms.postgres.database import DatabaseUnreachableError, TenantDatabase
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.platforms.postgres.database import DatabaseUnreachableError, TenantDatabase
 
 ROWS = 3
 RECOVERED_S = 10.0
