@@ -56,6 +56,7 @@ class Mood:
     read_script: list[str] = field(default_factory=list)
     silence_s: float = 3.0
     late_s: float = 0.5
+    slow_s: float = 0.0
     retry_after: str = "1"
     remembers: float = 0.5
     unique: bool = False
@@ -143,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
     def written(self, place: str, commit: Any) -> None:
         """Args: `commit`: does it, and returns the answer's status and content."""
         mood, word = LEDGER.mood(place), LEDGER.next(place, write=True)
+        time.sleep(mood.slow_s)
         if self.trouble(word, mood):
             return
         if word == "commit_late":
@@ -239,7 +241,7 @@ class Handler(BaseHTTPRequestHandler):
                 "RowType": "Row",
                 "Cells": [
                     {"Value": f"Account ({account})"}, {"Value": ""}, {"Value": ""},
-                    {"Value": f"{max(x, Decimal(0)):.2f}" if x > 0 else ""}, {"Value": f"{max(-x, Decimal(0)):.2f}" if x < 0 else ""},
+                    {"Value": f"{x:.2f}" if x > 0 else ""}, {"Value": f"{-x:.2f}" if x < 0 else ""},
                 ],
             }
             for account, x in sums.items()

@@ -239,5 +239,8 @@ class _Courier:
 
 
 def _key(deliveries: Sequence[Delivery]) -> str:
-    """The same for the same journals."""
-    return str(uuid.uuid5(_KEYS, ",".join(str(each.id) for each in deliveries)))
+    """The same for a first and a second request, of which the first may still land; then another: what a ledger remembers may be
+    an error, or a journal that was voided since.
+    """
+    pair = max(each.attempts - 1 for each in deliveries) // 2
+    return str(uuid.uuid5(_KEYS, f"{pair}," + ",".join(str(each.id) for each in deliveries)))

@@ -87,7 +87,8 @@ _DELIVERIES = """
 
 _FINDINGS = """
     SELECT e.slug AS entity, d.period, f.code, f.provider_ref, d.external_id, f.at
-      FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id JOIN system.entities e ON e.id = d.entity_id
+      FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id
+      JOIN system.entities e ON e.id = d.entity_id
      WHERE %(entity)s::uuid IS NULL OR e.id = %(entity)s ORDER BY f.id"""
 
 

@@ -25,7 +25,8 @@ def keep_at(tenant: Tenant, entity: UUID | None, provider: str | None, options: 
     place = provider_of(GLSetting(provider, "", options or {}), entity="x").place if provider not in {None, "native"} else ""
     with tenant.as_owner() as owner:
         owner.execute(
-            "INSERT INTO ledgers.gl_settings (entity_id, provider, place, options, recorded_by) VALUES (%s, %s, %s, %s, 'operator')",
+            "INSERT INTO ledgers.gl_settings (entity_id, provider, place, options, recorded_by) "
+            "VALUES (%s, %s, %s, %s, 'operator')",
             [entity, provider, place, Jsonb(dict(options or {}))],
         )
 
@@ -66,11 +67,7 @@ def run_until_posted(tenant: Tenant, entity: UUID, rows: int, *, within_s: float
     """Runs as the sensor would start them, one after the other, until every row is posted. Returns the seconds it took."""
     begun = time.monotonic()
     while statuses(tenant, entity) != {"POSTED": rows}:
-        assert time.monotonic() - begun < within_s, (
-            statuses(tenant, entity),
-            deliveries(tenant, entity),
-            tenant.fetch("SELECT * FROM ledgers.gl_pauses WHERE entity_id = %s", entity),
-        )
+        assert time.monotonic() - begun < within_s, (statuses(tenant, entity), deliveries(tenant, entity))
         posted = run(tenant, entity)
         if not posted.rows:
             time.sleep(0.1)  # a tick
@@ -79,7 +76,8 @@ def run_until_posted(tenant: Tenant, entity: UUID, rows: int, *, within_s: float
 
 def deliveries(tenant: Tenant, entity: UUID) -> list[tuple[Any, ...]]:
     return tenant.fetch(
-        "SELECT outcome, code, attempts, wait_until > now() FROM ledgers.deliveries WHERE entity_id = %s ORDER BY created_at, external_id",
+        "SELECT outcome, code, attempts, wait_until > now() FROM ledgers.deliveries WHERE entity_id = %s "
+        "ORDER BY created_at, external_id",
         entity,
     )
 
@@ -127,7 +125,8 @@ def assert_nothing_half(tenant: Tenant, entity: UUID) -> None:
         """SELECT count(*) FILTER (WHERE (t.status = 'POSTED') <> (j.id IS NOT NULL)),
                   count(*) FILTER (WHERE (t.status = 'POSTED') <> (d.outcome IS NOT DISTINCT FROM 'CONFIRMED')),
                   count(*) FILTER (WHERE d.id IS NOT NULL AND t.status NOT IN ('APPROVED', 'POSTED')),
-                  count(*) FILTER (WHERE j.id IS NOT NULL AND (SELECT sum(debit - credit) FROM ledgers.journal_lines WHERE journal_id = j.id) <> 0)
+                  count(*) FILTER (WHERE j.id IS NOT NULL
+                                     AND (SELECT sum(debit - credit) FROM ledgers.journal_lines WHERE journal_id = j.id) <> 0)
              FROM ledgers.expenses t
              LEFT JOIN ledgers.journals j ON j.external_id = 'expenses:' || t.id
              LEFT JOIN ledgers.delivery_rows r ON r.row_id = t.id AND NOT r.refused

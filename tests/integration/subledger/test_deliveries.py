@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -77,7 +78,7 @@ def test_rows_are_posted_in_both_ledgers(tenant: Tenant, entity: UUID, elsewhere
 
 @pytest.mark.parametrize("word", WRITES)
 def test_each_way_of_misbehaving(
-    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, word: str
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, *, provider: str, place: str, word: str
 ) -> None:
     """Once, at the first request; then it behaves."""
     kept_at(tenant, entity, provider, elsewhere, place)
@@ -93,7 +94,7 @@ def test_each_way_of_misbehaving(
 
 @pytest.mark.parametrize("word", ["500", "reset", "429", "silence"])
 def test_a_look_that_fails_sends_nothing(
-    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, word: str
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, *, provider: str, place: str, word: str
 ) -> None:
     kept_at(tenant, entity, provider, elsewhere, place)
     elsewhere.mood(place, read_script=["ok", word] if provider == "erpnext" else [word], silence_s=1.5)
@@ -106,13 +107,18 @@ def test_a_look_that_fails_sends_nothing(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_misbehaving_all_the_time(
-    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, seed: int
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, *, provider: str, place: str, seed: int
 ) -> None:
     kept_at(tenant, entity, provider, elsewhere, place, timeout_seconds=0.4, settle_seconds=0.4)
     elsewhere.mood(
-        place, seed=seed, writes=dict.fromkeys(WRITES, 1.0) | {"ok": 3.0}, reads={"ok": 5, "500": 1, "reset": 1, "429": 1}, silence_s=0.6, late_s=0.5,
+        place,
+        seed=seed,
+        writes=dict.fromkeys(WRITES, 1.0) | {"ok": 3.0},
+        reads={"ok": 5, "500": 1, "reset": 1, "429": 1},
+        silence_s=0.6,
+        late_s=0.5,
         retry_after="0",
-    )  # fmt: skip
+    )
     approved(tenant, entity, 5)
     run_until_posted(tenant, entity, 5, within_s=40)
     assert_in_both(tenant, entity, elsewhere, place, 5)
@@ -243,7 +249,7 @@ async def create(entries: JournalEntries, proposal: JournalProposal, external_id
 
 
 def test_a_secret_that_is_not_accepted_stops_and_tells(
-    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, *, provider: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept_at(tenant, entity, provider, elsewhere, place)
     approved(tenant, entity)
@@ -303,3 +309,30 @@ def test_rows_under_way_stay_approved(tenant: Tenant, entity: UUID, elsewhere: E
     with pytest.raises(psycopg.Error, match="DELIVERY_UNDER_WAY"):
         tenant.post(entity, row)
     assert statuses(tenant, entity) == {"APPROVED": 1}
+
+
+def test_runs_at_once_send_each_journal_once(
+    tenant: Tenant, entity: UUID, elsewhere: Elsewhere, provider: str, place: str
+) -> None:
+    kept_at(tenant, entity, provider, elsewhere, place)
+    elsewhere.mood(place, slow_s=0.05)
+    approved(tenant, entity, 12)
+    with ThreadPoolExecutor(4) as pool:
+        posted = [each.result().rows for each in [pool.submit(run, tenant, entity) for _ in range(4)]]
+    assert sum(posted) + run(tenant, entity).rows == 12
+    assert_in_both(tenant, entity, elsewhere, place, 12)
+    assert len(elsewhere.state(place)["journals"]) == 12
+
+
+def test_what_a_ledger_remembers_of_a_voided_journal_is_not_believed(tenant: Tenant, entity: UUID, elsewhere: Elsewhere) -> None:
+    place = place_for("xero")
+    kept_at(tenant, entity, "xero", elsewhere, place, settle_seconds=0.1)
+    elsewhere.mood(place, script=["commit_then_silence"], read_script=["ok", "500"], silence_s=1.0, remembers=1.0)
+    approved(tenant, entity)
+    run(tenant, entity)
+    (lost,) = elsewhere.standing(place)
+    known = provider_of(GLSetting("xero", place, elsewhere.xero(place)), entity="x")
+    assert asyncio.run(known.journal_entries.void(lost["reference"]))
+    run_until_posted(tenant, entity, 1, within_s=10)
+    assert_in_both(tenant, entity, elsewhere, place, 1)
+    assert elsewhere.standing(place)[0]["reference"] != lost["reference"]

@@ -169,7 +169,7 @@ def answers(tenant: Tenant) -> None:
             time.sleep(0.05)
 
 
-def killed_at(tenant: Tenant, elsewhere: Elsewhere, provider: str, seed: int, point: int, kill: str) -> float:
+def killed_at(tenant: Tenant, elsewhere: Elsewhere, provider: str, *, seed: int, point: int, kill: str) -> float:
     entity, place = tenant.new_entity(), place_for(provider)
     keep_at(tenant, entity, provider, options_for(provider, elsewhere, place, timeout_seconds=0.4, settle_seconds=0.5))
     elsewhere.mood(place, seed=seed * 1000 + point, silence_s=0.6, late_s=0.5, retry_after="0", **MOODS)
@@ -196,7 +196,7 @@ def test_killed_on_the_way(
     every = points_of(tenant, elsewhere, provider)
     assert every >= LONG_POINTS
     step = SHORT_STEP if kill == "worker" else SHORT_STEP * 4
-    took = [killed_at(tenant, elsewhere, provider, 0, point, kill) for point in range(step // 2, every, step)]
+    took = [killed_at(tenant, elsewhere, provider, seed=0, point=point, kill=kill) for point in range(step // 2, every, step)]
     record_property("slowest_recovery_s", round(max(took), 1))
     assert max(took) < RECOVERED_S
 
@@ -206,11 +206,11 @@ def test_killed_on_the_way(
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("provider", ["xero", "erpnext"])
 def test_killed_at_every_point(
-    tenant: Tenant, elsewhere: Elsewhere, provider: str, kill: str, seed: int, record_property: Callable[[str, object], None]
+    tenant: Tenant, elsewhere: Elsewhere, provider: str, *, kill: str, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
     every = points_of(tenant, elsewhere, provider)
     points = range(1 + seed % 2, every + 1, max(1, every // LONG_POINTS) if kill == "worker" else 20)
-    took = [killed_at(tenant, elsewhere, provider, seed, point, kill) for point in points]
+    took = [killed_at(tenant, elsewhere, provider, seed=seed, point=point, kill=kill) for point in points]
     record_property("points", len(took))
     record_property("slowest_recovery_s", round(max(took), 1))
     print(f"{provider}, seed {seed}: {len(took)} times {kill} killed, slowest recovery {max(took):.1f} s")

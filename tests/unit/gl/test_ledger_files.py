@@ -204,7 +204,8 @@ def test_names_of_accounts_are_sound_unique_and_stay(name: str) -> None:
     create(provider, proposal("e:1", ("a", "1"), ("A", "-1")), proposal("e:2", ("2000", "1"), ("4000", "-1")))
     names = {x.code: x.name for x in asyncio.run(provider.accounts())}
     assert names == {
-        "a": "Expenses:A", "A": "Expenses:A-2", "2000": "Liabilities:2000-Creditors-accruals-trade", "4000": "Income:4000-Ertrage-Uberschusse",
+        "a": "Expenses:A", "A": "Expenses:A-2",
+        "2000": "Liabilities:2000-Creditors-accruals-trade", "4000": "Income:4000-Ertrage-Uberschusse",
     }  # fmt: skip
     renamed = ledger(name, {**CHART, "2000": LedgerAccount("2000", "Owed", "LIABILITY")})
     create(renamed, proposal("e:3", ("2000", "1"), ("4000", "-1")))
