@@ -278,7 +278,7 @@ GRANT SELECT ON ledgers.waiting_rows TO ntro_app, ntro_desk, ntro_auditor;
 
 -- ---- What may not change under a delivery
 
--- Another ledger: not while it is in doubt whether a journal is in the one before. What was never sent is taken back.
+-- Another ledger: not while it is in doubt whether a journal is in the one before, or is there twice. What was never sent is taken back.
 CREATE FUNCTION ledgers.change_ledger() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     affected UUID[];
@@ -286,7 +286,7 @@ BEGIN
     affected := ARRAY(SELECT e.id FROM system.entities e WHERE e.id = coalesce(NEW.entity_id, e.id) ORDER BY e.id FOR NO KEY UPDATE);
     PERFORM FROM ledgers.deliveries d WHERE d.entity_id = ANY (affected) AND d.outcome IS NULL ORDER BY d.id FOR UPDATE;
     IF EXISTS (SELECT FROM ledgers.deliveries d LEFT JOIN LATERAL ledgers.gl_setting(d.entity_id) s ON TRUE
-                WHERE d.entity_id = ANY (affected) AND d.outcome IS NULL AND d.wait_until IS NOT NULL
+                WHERE d.entity_id = ANY (affected) AND (d.outcome IS NULL AND d.wait_until IS NOT NULL OR d.recheck_at IS NOT NULL)
                   AND (s.provider, s.place) IS DISTINCT FROM (d.provider, d.place)) THEN
         PERFORM system.refuse('DELIVERIES_UNDER_WAY', 'journals of which it is not known whether the ledger before has them');
     END IF;

@@ -127,7 +127,8 @@ def accounts(*, tenant: TenantOption, entity: Annotated[str, typer.Option("--ent
 
     async def look(database: TenantDatabase) -> list[dict[str, Any]]:
         assert known is not None  # noqa: S101
-        return await accounts_beside(database, known)
+        with home.acting():  # files of the tenant's are read with the tenant's rights
+            return await accounts_beside(database, known)
 
     found = as_role(tenant, Role.AUDITOR, look)
     columns = [Column("Code"), Column("Name", flexible=True), Column("There", flexible=True)]

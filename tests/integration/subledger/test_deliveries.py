@@ -284,6 +284,11 @@ def test_a_ledger_is_not_changed_while_it_is_in_doubt(
     with pytest.raises(psycopg.Error, match="DELIVERIES_UNDER_WAY"):
         keep_at(tenant, entity, "native")
     run_until_posted(tenant, entity, 1, within_s=20)
+    with pytest.raises(psycopg.Error, match="DELIVERIES_UNDER_WAY"):  # it was sent twice: it is to be looked for again
+        keep_at(tenant, entity, "native")
+    with tenant.as_owner() as owner:
+        owner.execute("UPDATE ledgers.deliveries SET recheck_at = now() WHERE entity_id = %s", [entity])
+    run(tenant, entity)
     keep_at(tenant, entity, "native")
 
 
