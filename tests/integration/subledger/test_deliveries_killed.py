@@ -51,7 +51,7 @@ MOODS = {
     },
     "reads": {"ok": 12, "500": 1, "reset": 1, "429": 1},
 }  # fmt: skip
-SHORT_STEP, LONG_POINTS = 14, 100
+SHORT_STEP, LONG_POINTS = 24, 100
 
 SENDING = Path(ntro_dagster.gl.__file__).parent
 WATCHED = str(SENDING)
