@@ -14,8 +14,7 @@ CREATE TABLE ledgers.gl_settings (
 );
 CREATE INDEX gl_settings_idx ON ledgers.gl_settings (entity_id, id);
 
-CREATE FUNCTION ledgers.gl_setting(entity UUID) RETURNS SETOF ledgers.gl_settings LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp AS
+CREATE FUNCTION ledgers.gl_setting(entity UUID) RETURNS SETOF ledgers.gl_settings LANGUAGE sql STABLE AS
 $$ SELECT s.* FROM ledgers.gl_settings s WHERE s.id = coalesce(
        (SELECT CASE WHEN o.provider IS NOT NULL THEN o.id END
           FROM (SELECT * FROM ledgers.gl_settings WHERE entity_id = $1 ORDER BY id DESC LIMIT 1) o),

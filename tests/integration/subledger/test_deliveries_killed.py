@@ -143,7 +143,7 @@ def in_a_fork(tenant: Tenant, entity: UUID, point: int | None, kill: str) -> int
 
 
 def recover(tenant: Tenant, entity: UUID, rows: int) -> float:
-    """Runs until everything is posted. Returns the seconds since the database answers."""
+    """Runs until everything is posted. Returns the seconds since database and ledger answer."""
     answers(tenant)
     begun, last = time.monotonic(), ""
     while True:
@@ -170,11 +170,16 @@ def answers(tenant: Tenant) -> None:
 
 
 def killed_at(tenant: Tenant, elsewhere: Elsewhere, provider: str, *, seed: int, point: int, kill: str) -> float:
+    """Killed at that point, with a ledger that misbehaves until the run after has ended. Returns how long the rest took."""
     entity, place = tenant.new_entity(), place_for(provider)
     keep_at(tenant, entity, provider, options_for(provider, elsewhere, place, timeout_seconds=0.4, settle_seconds=0.5))
     elsewhere.mood(place, seed=seed * 1000 + point, silence_s=0.6, late_s=0.5, retry_after="0", **MOODS)
     approved(tenant, entity, ROWS)
     in_a_fork(tenant, entity, point, kill)
+    answers(tenant)
+    with suppress(psycopg.OperationalError, DatabaseUnreachableError):
+        run(tenant, entity)
+    elsewhere.mood(place)  # how long the rest takes is ours, once it behaves
     took = recover(tenant, entity, ROWS)
     assert_in_both(tenant, entity, elsewhere, place, ROWS)
     return took
