@@ -192,7 +192,12 @@ class Batches:
             if not rows:
                 return False
             self._reached = rows[-1]["id"]
-            journals = await self._translated(self._propose([handle.model(row) for row in rows]))
+            if self._free is not _ALL:
+                # Now that they are locked: another run may have taken them between the look and the lock.
+                question = sql.SQL("SELECT t.id FROM {} t WHERE t.id = ANY(%s) AND {}").format(table, self._free)
+                still = {row["id"] for row in await database.fetch(question, [[row["id"] for row in rows]])}
+                rows = [row for row in rows if row["id"] in still]
+            journals = await self._translated(self._propose([handle.model(row) for row in rows]) if rows else [])
             self.posted = sum(len(journal.rows) for journal in journals)
             if not journals:
                 return True
