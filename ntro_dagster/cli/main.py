@@ -18,6 +18,7 @@ from ntro_dagster.cli import (
     entities,
     errors,
     failures,
+    gl,
     ingest,
     journals,
     members,
@@ -86,6 +87,7 @@ app.add_typer(rates.app, name="rate")
 app.add_typer(rates.bank, name="bank")
 app.add_typer(journals.app, name="journal")
 app.add_typer(reports.app, name="report")
+app.add_typer(gl.app, name="gl")
 app.add_typer(schedules.app, name="schedule")
 deployments.register(workflows.app)
 bindings.register(workflows.app)

@@ -8,9 +8,9 @@ nothing left to do and could not post twice if it tried.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -31,6 +31,7 @@ BATCH = 5_000
 JOURNAL_NAMESPACE = uuid.UUID("2b1d9a5e-63c0-5d0e-9b3e-0d6d2f3f7a11")
 
 _FIRST = uuid.UUID(int=0)
+_ALL = sql.SQL("TRUE")
 
 
 class PostingConflictError(NtroError):
@@ -60,8 +61,15 @@ class RowsLostError(NtroError):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
+    """Attributes:
+    waiting: journals that are on their way to another ledger still.
+    troubles: what somebody may want to know of, and nobody has to do anything about.
+    """
+
     rows: int = 0
     batches: int = 0
+    waiting: int = 0
+    troubles: tuple[NtroError, ...] = ()
 
 
 Propose = Callable[[Sequence[Any]], list[JournalProposal]]
@@ -79,13 +87,10 @@ async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) 
     posted = Posted()
     if handle.kind.lifecycle.posted is None:
         return posted
-    accounts = await named_accounts(handle.database)
-    batch = _Batch(handle, period, currency, accounts, proposer(handle.kind, currency, accounts))
+    batch = await Batches.of(handle, period=period, currency=currency)
     while await batch.post():
         posted = Posted(posted.rows + batch.posted, posted.batches + 1)
-    if batch.waiting:
-        named = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(batch.waiting, key=str))
-        raise RateMissingError(rates=named, rows=batch.held)
+    batch.refuse_missing_rates()
     return posted
 
 
@@ -111,15 +116,66 @@ def proposer(kind: SubledgerType, currency: str, accounts: NamedAccounts) -> Pro
     return many if hasattr(model, "aggregate_for_gl") else lambda rows: [one(row) for row in rows]
 
 
-class _Batch:
-    """One transaction after the other, in the order of the rows' ids: those that wait for a rate are passed over."""
+async def book(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
+    """Write journals, and POSTED with their reference on their rows, in the transaction that is open.
 
-    def __init__(self, handle: SubledgerHandle, period: str, currency: str, accounts: NamedAccounts, propose: Propose) -> None:
-        self._handle, self._period, self._currency, self._accounts, self._propose = handle, period, currency, accounts, propose
+    Raises: `PostingConflictError`.
+    """
+    await write(handle, period, journals)
+    await move_rows(handle)
+
+
+async def move_rows(handle: SubledgerHandle) -> None:
+    """POSTED on the rows of the journals that `write` has just written."""
+    lifecycle = handle.kind.lifecycle
+    await handle.database.execute(
+        sql.SQL(
+            "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
+            "task_id = %s, updated_at = now() FROM new_rows p WHERE t.id = p.row_id AND t.status = %s"
+        ).format(sql.Identifier("ledgers", handle.kind.table)),
+        [lifecycle.posted, handle.task_id, lifecycle.approved],
+    )
+    await handle.database.execute("DROP TABLE new_journals, new_lines, new_rows")
+
+
+Put = Callable[[SubledgerHandle, str, Sequence[JournalProposal]], Awaitable[None]]
+
+
+class Batches:
+    """One transaction after the other, in the order of the rows' ids: those that wait for a rate are passed over.
+
+    Args:
+        put: what is done with a batch's journals in its transaction.
+        free: which approved rows are taken, of `t`.
+    """
+
+    def __init__(
+        self,
+        handle: SubledgerHandle,
+        period: str,
+        currency: str,
+        *,
+        accounts: NamedAccounts,
+        put: Put = book,
+        free: sql.Composable = _ALL,
+    ) -> None:
+        self._handle, self._period, self._currency, self._accounts = handle, period, currency, accounts
+        self._propose = proposer(handle.kind, currency, accounts)
+        self._put, self._free = put, free
         self._reached = _FIRST
         self.posted = 0
         self.held = 0
         self.waiting: set[Wanted] = set()
+
+    @classmethod
+    async def of(cls, handle: SubledgerHandle, *, period: str, currency: str, **how: Any) -> Self:
+        return cls(handle, period, currency, accounts=await named_accounts(handle.database), **how)
+
+    def refuse_missing_rates(self) -> None:
+        """When all else is done. Raises: `RateMissingError`."""
+        if self.waiting:
+            named = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(self.waiting, key=str))
+            raise RateMissingError(rates=named, rows=self.held)
 
     async def post(self) -> bool:
         """Whether there were rows to look at."""
@@ -129,28 +185,25 @@ class _Batch:
         async with database.transaction(Actor.run(handle.task_id)):
             rows = await database.fetch(
                 sql.SQL(
-                    "SELECT * FROM {} WHERE entity_id = %s AND period = %s AND status = %s AND id > %s "
+                    "SELECT * FROM {} t WHERE entity_id = %s AND period = %s AND status = %s AND id > %s AND {} "
                     "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
-                ).format(table),
+                ).format(table, self._free),
                 [handle.entity_id, self._period, lifecycle.approved, self._reached, BATCH],
             )
             if not rows:
                 return False
             self._reached = rows[-1]["id"]
-            journals = await self._translated(self._propose([handle.model(row) for row in rows]))
+            if self._free is not _ALL:
+                # Now that they are locked: another run may have taken them between the look and the lock.
+                question = sql.SQL("SELECT t.id FROM {} t WHERE t.id = ANY(%s) AND {}").format(table, self._free)
+                still = {row["id"] for row in await database.fetch(question, [[row["id"] for row in rows]])}
+                rows = [row for row in rows if row["id"] in still]
+            journals = await self._translated(self._propose([handle.model(row) for row in rows]) if rows else [])
             self.posted = sum(len(journal.rows) for journal in journals)
             if not journals:
                 return True
             await _check_accounts(handle, journals)
-            await _write(handle, self._period, journals)
-            await database.execute(
-                sql.SQL(
-                    "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
-                    "task_id = %s, updated_at = now() FROM new_rows p WHERE t.id = p.row_id AND t.status = %s"
-                ).format(table),
-                [lifecycle.posted, handle.task_id, lifecycle.approved],
-            )
-            await database.execute("DROP TABLE new_journals, new_lines, new_rows")
+            await self._put(handle, self._period, journals)
         return True
 
     async def _translated(self, journals: Iterable[JournalProposal]) -> list[JournalProposal]:
@@ -213,7 +266,8 @@ _LINE = (
 _NAMES = ", ".join(_JOURNAL)
 
 
-async def _write(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
+async def write(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
+    """Journals, lines and which rows they are made of. Raises: `PostingConflictError`."""
     database = handle.database
     columns = ", ".join(f"{name} {kind}" for name, kind in _JOURNAL.items())
     await database.execute(f"CREATE TEMPORARY TABLE new_journals ({columns}) ON COMMIT DROP")

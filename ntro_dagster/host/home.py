@@ -34,7 +34,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntro_dagster.boundary.load_failure import read_note
-from ntro_dagster.boundary.names import ARTIFACTS, RELAY, RELAY_SOCKET, SURVEYS
+from ntro_dagster.boundary.names import ARTIFACTS, BOOKS, RELAY, RELAY_SOCKET, SECRETS, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.errors import NtroError, TransientError, UsageError
@@ -159,6 +159,16 @@ class TenantHome:
         return self.root / "artifacts"
 
     @property
+    def books(self) -> Path:
+        """Ledgers in files, that the tenant's processes write."""
+        return self.root / "books"
+
+    @property
+    def secrets(self) -> Path:
+        """What the tenant's processes log in to other people's systems with, a file each; the operator writes here."""
+        return self.root / "secrets"
+
+    @property
     def socket(self) -> Path:
         """Where the code server listens: alone in a 0700 directory."""
         return self.home.sockets / self.slug / "code.sock"
@@ -195,6 +205,8 @@ class TenantHome:
             SURVEYS: str(self.surveys),
             ARTIFACTS: str(self.artifacts),
             ACTIVE: str(self.active),
+            BOOKS: str(self.books),
+            SECRETS: str(self.secrets),
         }
 
     def credential(self, role: Role) -> Path:
@@ -215,7 +227,7 @@ class TenantHome:
     @property
     def own(self) -> tuple[Path, ...]:
         """Where the tenant's processes may write."""
-        return (self.logs, self.artifacts, self.uploads, self.socket.parent)
+        return (self.logs, self.artifacts, self.uploads, self.books, self.socket.parent)
 
     @property
     def load_failure(self) -> tuple[str, str] | None:
@@ -253,6 +265,8 @@ class TenantHome:
                 self.logs: 0o600,
                 self.artifacts: 0o600,
                 self.uploads: 0o400,
+                self.books: 0o600,
+                self.secrets: 0o640,
                 self.documents: 0o440,
                 self.bundles: 0o640,
                 self.active.parent: 0o640,

@@ -31,7 +31,7 @@ def tenant_directories(tenant: TenantHome, users: Users | None, before: int | No
     Args: `before`: the tenant's user, where users were in force earlier.
     """
     hosts = (tenant.credentials, tenant.output)
-    read = (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent)
+    read = (tenant.root, tenant.documents, tenant.surveys, tenant.bundles, tenant.active.parent, tenant.secrets)
     uid = users.tenants.get(tenant.slug) if users else None
     if users is None or uid is None:
         return dict.fromkeys((*read, *hosts, *tenant.own), Access(before=() if before is None else (before,)))
@@ -45,6 +45,8 @@ def tenant_directories(tenant: TenantHome, users: Users | None, before: int | No
         tenant.logs: Access(uid, uid),
         tenant.artifacts: Access(uid, uid),
         tenant.uploads: Access(uid, uid),
+        tenant.books: Access(uid, uid),
+        tenant.secrets: Access(gid=uid, mode=0o750),
         # the workspace's processes come in here, too: the relay listens beside the code server
         tenant.socket.parent: Access(uid, users.workspace, 0o770),
     }

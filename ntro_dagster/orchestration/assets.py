@@ -26,11 +26,12 @@ from dagster import (
 from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.periods import find, seal_closing
-from ntro_dagster.gl.posting import post_approved
+from ntro_dagster.gl.post import post as post_rows
 from ntro_dagster.gl.trial_balance import draw_up
 from ntro_dagster.ingest.records import mark_staged, record_counts, records_without_row
 from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.due import DueRule, as_of, take_due_steps
+from ntro_dagster.orchestration.failures import Place, keep
 from ntro_dagster.orchestration.partitions import partitions_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
@@ -279,10 +280,12 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
                 if kind.lifecycle.posted is None:
                     continue
                 handle = run.handle(kind)
-                rows = (await post_approved(handle, period=run.period, currency=run.entity.currency)).rows
-                if rows:
+                done = await post_rows(handle, period=run.period, currency=run.entity.currency)
+                for trouble in done.troubles:
+                    keep(trouble, Place(context.run_id, context.get_step_execution_context().step.key, context.partition_key))
+                if done.rows:
                     await show(context, run, handle)
-                posted += rows
+                posted += done.rows
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],

@@ -82,7 +82,17 @@ _ACTIVE = """
      GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
-_APPROVED = sql.SQL("SELECT DISTINCT entity_id, period, {} AS subledger FROM {} WHERE status = {}")
+_APPROVED = sql.SQL(
+    "SELECT DISTINCT t.entity_id, t.period, {} AS subledger FROM {} t WHERE t.status = {} "
+    "AND NOT EXISTS (SELECT FROM ledgers.waiting_rows w WHERE w.row_id = t.id) "
+    "AND NOT EXISTS (SELECT FROM ledgers.periods p "
+    "WHERE p.entity_id = t.entity_id AND p.period >= t.period AND p.status <> 'OPEN')"
+)
+
+_RECHECKS = sql.SQL(
+    "SELECT DISTINCT entity_id, period, subledger FROM ledgers.deliveries "
+    "WHERE recheck_at <= now() AND subledger = ANY(%(subledgers)s)"
+)
 
 # Months that a person has closed wait for their seal.
 _TO_SEAL = sql.SQL(
@@ -104,9 +114,10 @@ def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
     return sql.SQL(
         "SELECT e.slug, t.period, array_agg(t.subledger ORDER BY t.subledger) AS subledgers "
         "FROM ({}) t JOIN system.entities e ON e.id = t.entity_id "
-        "WHERE e.status = 'ACTIVE' AND NOT EXISTS (SELECT FROM ledgers.periods p WHERE p.entity_id = t.entity_id "
-        "AND p.period >= t.period AND p.status <> 'OPEN') GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
-    ).format(sql.SQL(" UNION ALL ").join(approved))
+        "WHERE e.status = 'ACTIVE' "
+        "AND NOT EXISTS (SELECT FROM ledgers.gl_pauses g WHERE g.entity_id = t.entity_id AND g.until > now()) "
+        "GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
+    ).format(sql.SQL(" UNION ALL ").join([*approved, _RECHECKS]))
 
 
 def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:

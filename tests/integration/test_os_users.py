@@ -74,7 +74,7 @@ def test_the_attacks_work_where_they_may(found: dict[str, Any]) -> None:
 def test_a_tenant_reads_and_writes_no_more_of_its_own_than_it_needs(found: dict[str, Any]) -> None:
     of_its_own = [(trick, target.partition("/home/")[2]) for trick, target in found["on itself"] if "/" in target]
     written = {target.split("/")[-1 if target.startswith("run") else 2] for trick, target in of_its_own if trick == "write"}
-    assert written <= {"bee", "logs", "artifacts", "uploads"}
+    assert written <= {"bee", "logs", "artifacts", "uploads", "books"}
     assert not [target for _, target in of_its_own if "credentials" in target or "process.env" in target or "output" in target]
 
 

@@ -23,6 +23,9 @@ PLACES = {
     "journals INSERT": "ledgers",
     "journal_lines INSERT": "ledgers",
     "closes INSERT": "ledgers",
+    "deliveries INSERT": "ledgers",
+    "deliveries UPDATE": "ledgers",
+    "delivery_attempts INSERT": "ledgers",
 }
 """Statements at which a run can be stopped, and the schema of their table."""
 

@@ -75,14 +75,16 @@ def test_each_directory_is_for_whom_it_is_for(home: Home) -> None:
         home.surveys: (0, BASE, 0o750),
         home.run / "env": (0, 0, 0o700),
     }
-    assert {path: look(path) for path in (acme.root, acme.output, acme.documents, acme.surveys, *acme.own)} == {
+    assert {path: look(path) for path in (acme.root, acme.output, acme.documents, acme.surveys, acme.secrets, *acme.own)} == {
         acme.root: (0, uid, 0o710),
         acme.output: (0, 0, 0o700),
         acme.documents: (0, uid, 0o2750),
         acme.surveys: (0, uid, 0o750),
         acme.logs: (uid, uid, 0o700),
+        acme.secrets: (0, uid, 0o750),
         acme.artifacts: (uid, uid, 0o700),
         acme.uploads: (uid, uid, 0o700),
+        acme.books: (uid, uid, 0o700),
         acme.socket.parent: (uid, BASE, 0o770),
     }
 
