@@ -36,8 +36,8 @@ class Moved(NamedTuple):
     """A row that is not any more what was seen, or cannot take the decision.
 
     Attributes:
-        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION, MAKER_IS_NOT_CHECKER,
-            ALREADY_SIGNED: the author has approved it, and a second approver is to come; or ALREADY_REINSTATED: it has a successor.
+        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION, MAKER_IS_NOT_CHECKER, ALREADY_REINSTATED, or
+            ALREADY_SIGNED: the author has approved it, and a second approver is to come.
         by: who filed the decision that waits.
     """
 

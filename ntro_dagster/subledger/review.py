@@ -196,7 +196,7 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
 
 
 async def _carry_out(handle: SubledgerHandle, signal: Mapping[str, Any]) -> tuple[int, int, int]:
-    """How many rows were decided upon; how many of them were signed only, and how many changed."""
+    """How many rows were decided upon, how many of them were signed only, and how many changed."""
     if signal["kind"] == REINSTATE:
         barred = await stage_successors(handle, signal)
         decided, first = await _decide(handle, signal, barred, "ALREADY_REINSTATED")

@@ -327,7 +327,8 @@ def test_it_takes_a_decision_about_this_row(tenant: Tenant, at_desk: Desk, app: 
 
 
 @pytest.mark.parametrize(
-    "other", [{"vendor": "Jones"}, {"status": "PENDING"}, {"raw_payload": "{}"}, {"validation_errors": "[{}]"}, {"period": "2025-02"}, {}],
+    "other",
+    [{"vendor": "Jones"}, {"status": "PENDING"}, {"raw_payload": "{}"}, {"validation_errors": "[{}]"}, {"period": "2025-02"}, {}],
     ids=lambda other: next(iter(other), "an old row"),
 )  # fmt: skip
 def test_a_successor_is_the_same_row_again(tenant: Tenant, at_desk: Desk, app: Connection, other: dict[str, Any]) -> None:
@@ -350,9 +351,14 @@ def test_one_row_has_one_successor_for_ever(tenant: Tenant, at_desk: Desk, app: 
     signal = tenant.file("reinstate", [row])
     applied(app, signal)
     assert refusal(app, CLAIM, [row, made_by_hand(app, row), signal]) == "UniqueViolation"
+    attacks = (
+        "UPDATE system.reinstatements SET row_id = row_id",
+        "DELETE FROM system.reinstatements",
+        "DELETE FROM system.reinstatable",
+        "INSERT INTO system.reinstatable VALUES ('x', '{POSTED}', 'PENDING')",
+    )
     for role in ("app", "desk", "auditor"):
-        for attack in ("UPDATE system.reinstatements SET row_id = row_id", "DELETE FROM system.reinstatements",
-                       "DELETE FROM system.reinstatable", "INSERT INTO system.reinstatable VALUES ('x', '{POSTED}', 'PENDING')"):  # fmt: skip
+        for attack in attacks:
             assert refusal(tenant.connect(role), attack) == "InsufficientPrivilege"
     assert refusal(tenant.connect("owner"), "DELETE FROM system.reinstatements") == "HISTORY_IS_APPEND_ONLY"
     for role in ("desk", "auditor"):
