@@ -17,7 +17,7 @@ def story(browser: Browser, row: UUID | str) -> dict[str, Any]:
 
 @pytest.fixture
 def rejected(desk: DeskAtWork, entity: UUID) -> UUID:
-    document = desk.document("march.csv", b"a,b\n1,2\n", entity=entity, lines=[{"a": "1"}])
+    document = desk.document("march.csv", f"a,b\n{entity},2\n".encode(), entity=entity, lines=[{"a": "1"}])
     row = desk.tenant.new_row(entity, source_ref=f"doc:{document}#L2", expense_date="2025-01-03")
     desk.tenant.decide("reject", row)
     return row
