@@ -62,8 +62,8 @@ class Waiting(Shape):
 
 
 class RowShown(Shape):
-    """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed. `successor`: the row
-    that was made of it when it was reinstated.
+    """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed. `successor`: the
+    row that was made of it when it was reinstated.
     """
 
     id: UUID
