@@ -36,13 +36,14 @@ async def stage_successors(handle: SubledgerHandle, signal: Mapping[str, Any]) -
     """Lays what the rows of the signal would become into the temporary table `successor`. Returns those that cannot become it:
     they have a successor, or something else stands in its place.
 
-    The rows are locked, so that of two runs the second sees what the first has done.
+    No row is locked: runs take a partition's signals in one order, each under its lock, so that the second sees what the first has
+    done; and a second successor would be refused by the key of `system.reinstatements`.
     """
     database = handle.database
     rows = await database.fetch(
         sql.SQL(
             "SELECT t.id, t.entity_id, t.period, t.source_ref FROM {} t JOIN system.signal_rows r ON r.row_id = t.id "
-            "WHERE r.signal_id = %s ORDER BY t.id FOR NO KEY UPDATE OF t"
+            "WHERE r.signal_id = %s"
         ).format(ledger(handle.table)),
         [signal["id"]],
     )
