@@ -36,7 +36,7 @@ async def stage_successors(handle: SubledgerHandle, signal: Mapping[str, Any]) -
     """Lays what the rows of the signal would become into the temporary table `successor`. Returns those that cannot become it:
     they have a successor, or something else stands in its place.
 
-    No row is locked: runs take a partition's signals in one order, each under its lock, so that the second sees what the first has
+    No row is locked: runs take a partition's signals in one order, each under its lock, so the second sees what the first has
     done; and a second successor would be refused by the key of `system.reinstatements`.
     """
     database = handle.database
