@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,8 @@ import pytest
 from desk_members import ROLES, Desk
 from ledger_tenant import PERIOD, Connection, Tenant, refusal, use_signal
 
+from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.orchestration.due import DueRule, StatusRule, take_due_steps
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError
 from ntro_dagster.subledger.filing import ContentMovedError, file_matching, summarise
 from ntro_dagster.subledger.registry import subledger_type
@@ -184,6 +187,18 @@ def test_no_run_accepts_or_changes_what_a_person_reinstated(tenant: Tenant, at_d
     new = reinstated(at_desk, turned_down(at_desk))
     assert refusal(app, "UPDATE ledgers.expenses SET status = 'PENDING' WHERE id = %s", [new]) == "MADE_BY_A_PERSON"
     assert refusal(app, "UPDATE ledgers.expenses SET notes = 'x' WHERE id = %s", [new]) == "MADE_BY_A_PERSON"
+
+
+def test_a_step_that_time_takes_leaves_it_alone(tenant: Tenant, at_desk: Desk) -> None:
+    new = reinstated(at_desk, turned_down(at_desk))
+    other = at_desk.row(status="NEEDS_ATTENTION")
+    rule = StatusRule("expenses", "NEEDS_ATTENTION", "PENDING", when="TRUE", reason="time is up")
+    due = DueRule(subledger_type("expenses"), rule, platform_bundle())
+    moved = at_desk.run(
+        "app",
+        lambda app: take_due_steps(tenant.handle(at_desk.entity, database=app), [due], period=PERIOD, day=date(2025, 2, 1)),
+    )
+    assert (moved, at_desk.status(new), at_desk.status(other)) == (1, "NEEDS_ATTENTION", "PENDING")
 
 
 # Many at once
