@@ -56,7 +56,7 @@ class ReviewGroup(TyperGroup):
 app = typer.Typer(
     cls=ReviewGroup,
     no_args_is_help=True,
-    help="Decide upon rows: approve, undo, reject, exclude, edit, accept, or a decision of the subledger's own.",
+    help="Decide upon rows: approve, undo, reject, exclude, reinstate, edit, accept, or a decision of the subledger's own.",
 )
 
 POLL_S = 0.5
@@ -74,6 +74,7 @@ WORDS = {
     "undo": "taken back",
     "reject": "rejected",
     "exclude": "excluded",
+    "reinstate": "reinstated",
     "edit": "edited",
     "accept": "accepted",
 }
@@ -152,7 +153,7 @@ class Decision:
 
 @app.callback()
 def group() -> None:
-    """Decide upon rows: approve, undo, reject, exclude, edit, accept.
+    """Decide upon rows: approve, undo, reject, exclude, reinstate, edit, accept.
 
     Files a decision (a signal), which a run then applies. Nobody approves what they made.
     """
@@ -202,8 +203,13 @@ def _without_values(decide: Callable[..., int]) -> Callable[..., int]:
 
 _register("approve", "PENDING rows go on to be posted. Whoever made a row's content cannot approve it.", takes_values=False)
 _register("undo", "APPROVED rows become PENDING again, as long as they are not posted. Needs --reason.", takes_values=False)
-_register("reject", "Rows are turned down, for good. Needs --reason.", takes_values=False)
-_register("exclude", "PENDING rows are left out of the books, for good. Needs --reason.", takes_values=False)
+_register("reject", "Rows are turned down: final, but see `reinstate`. Needs --reason.", takes_values=False)
+_register("exclude", "PENDING rows are left out of the books: final, but see `reinstate`. Needs --reason.", takes_values=False)
+_register(
+    "reinstate",
+    "REJECTED and EXCLUDED rows stay; new ones in their place wait for acceptance. Needs --reason.",
+    takes_values=False,
+)
 _register("edit", "New values for fields of rows; their status stays. Needs --set and --reason.", takes_values=True)
 _register("accept", "NEEDS_ATTENTION rows become PENDING, as they are or with --set. Needs --reason.", takes_values=True)
 

@@ -93,10 +93,12 @@ async def judged(database: TenantDatabase, documents: Sequence[str]) -> dict[str
     return {row["document"]: verdicts[row["document"]] for row in staged}
 
 
-# A row names its document in its source_ref, `doc:<uuid>#L<line>`; the partitions come first, because they have an index.
+# A row names its document in its source_ref, `doc:<uuid>#L<line>`; the partitions come first, because they have an index. A row
+# that was reinstated is one that the document has not twice.
 _WHERE = """
     WHERE (t.entity_id, t.period) IN (SELECT entity_id, period FROM ingest.intake WHERE document_id = ANY(%(documents)s::uuid[]))
-      AND substr(t.source_ref, 5, 36) = ANY(%(documents)s::text[])"""
+      AND substr(t.source_ref, 5, 36) = ANY(%(documents)s::text[])
+      AND NOT EXISTS (SELECT FROM system.reinstatements x WHERE x.successor_id = t.id)"""
 
 _ROWS = f"""
     SELECT substr(t.source_ref, 5, 36) AS document, t.status = %(in_doubt)s AS attention, count(*) AS rows

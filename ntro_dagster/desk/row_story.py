@@ -11,6 +11,7 @@ from ntro_dagster.desk.documents import media_type
 from ntro_dagster.desk.rows import alike, plain, plain_row, row_of
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
+from ntro_dagster.subledger.reinstating import original_ref
 
 MOST_ALIKE = 20
 
@@ -32,8 +33,8 @@ async def row_story(database: TenantDatabase, kind: TypeDescription, row_id: UUI
 
 
 async def _source(database: TenantDatabase, source_ref: str | None) -> dict[str, Any] | None:
-    """The document of a `doc:<uuid>#L<line>`."""
-    document, _, line = (source_ref or "").removeprefix("doc:").partition("#L")
+    """The document of a `doc:<uuid>#L<line>`, also where the row was reinstated."""
+    document, _, line = original_ref(source_ref or "").removeprefix("doc:").partition("#L")
     try:
         document_id = UUID(document)
     except ValueError:
@@ -58,6 +59,7 @@ async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUI
             WHERE h.row_id = %s AND c.subledger = %s ORDER BY c.id""",
         [row_id, kind.table],
     )
+    kin = await _kin(database, row_id)
     steps = [
         {
             "at": plain(row["at"]),
@@ -70,10 +72,21 @@ async def _timeline(database: TenantDatabase, kind: TypeDescription, row_id: UUI
             "code": row["code"],
             "run_id": plain(row["run_id"]),
             "signal_id": plain(row["signal_id"]),
+            "row": kin.get(row["action"]),
         }
         for row in rows
     ]
     return sorted([*steps, *await _assignments(database, kind, row_id)], key=lambda step: step["at"])
+
+
+async def _kin(database: TenantDatabase, row_id: UUID) -> dict[str, str]:
+    """The row that was made of this one, and the one that this one was made of, by the action of the history."""
+    found = await database.fetch_one(
+        """SELECT (SELECT successor_id FROM system.reinstatements WHERE row_id = %(row)s) AS successor,
+                  (SELECT row_id FROM system.reinstatements WHERE successor_id = %(row)s) AS original""",
+        {"row": row_id},
+    )
+    return {"REINSTATED": plain(found["successor"]), "REINSTATES": plain(found["original"])} if found else {}
 
 
 async def _assignments(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
@@ -82,7 +95,7 @@ async def _assignments(database: TenantDatabase, kind: TypeDescription, row_id: 
             WHERE subledger = %s AND row_id = %s ORDER BY id""",
         [kind.table, row_id],
     )
-    empty = dict.fromkeys(("from", "code", "run_id", "signal_id", "reason"))
+    empty = dict.fromkeys(("from", "code", "run_id", "signal_id", "reason", "row"))
     return [
         empty
         | {"at": plain(row["at"]), "actor": row["assigned_by"], "actor_kind": row["kind"]}

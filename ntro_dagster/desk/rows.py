@@ -134,10 +134,11 @@ async def window(
     rows = await database.fetch(
         sql.SQL(
             """SELECT t.*, e.slug AS entity, {digest}(t) AS digest, w.signal_id, w.kind AS waiting_kind, w.filed_by, w.filed_at,
-                      a.assignee AS assigned_to
+                      a.assignee AS assigned_to, x.successor_id
                  FROM (SELECT * FROM {table} WHERE id = ANY(%(ids)s)) t
                  JOIN system.entities e ON e.id = t.entity_id
                  LEFT JOIN system.assigned a ON a.subledger = %(ledger)s AND a.row_id = t.id
+                 LEFT JOIN system.reinstatements x ON x.row_id = t.id
                  LEFT JOIN LATERAL (
                       SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
                         FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
@@ -199,13 +200,15 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
         "posted_journal_ref": row.get("posted_journal_ref"),
         "waiting": waiting,
         "assigned_to": row["assigned_to"],
+        "successor": plain(row["successor_id"]),
         "updated_at": plain(row["updated_at"]),
     }
 
 
 def alike(kind: TypeDescription) -> sql.Composable | None:
     """`FROM` for a row `t` and each other row `o` of its entity that is probably the same thing entered twice, and was neither
-    turned down nor left out: who, when and how much are the same. None where a type has not all three.
+    turned down nor left out: who, when and how much are the same. Not where `o` stands in the place of `t`, which was. None
+    where a type has not all three.
 
     `system.attach_likeness` has made the index that finds them.
     """
@@ -213,7 +216,8 @@ def alike(kind: TypeDescription) -> sql.Composable | None:
         return None
     same = sql.SQL(" AND ").join(sql.SQL("o.{0} = t.{0}").format(sql.Identifier(name)) for name in kind.alike_by)
     return sql.SQL(
-        "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY({counting})"
+        "FROM {table} t JOIN {table} o ON o.entity_id = t.entity_id AND {same} AND o.id <> t.id AND o.status = ANY({counting}) "
+        "AND NOT EXISTS (SELECT FROM system.reinstatements x WHERE x.successor_id = o.id AND t.id = ANY(x.forebears))"
     ).format(
         table=sql.Identifier("ledgers", kind.table),
         same=same,

@@ -62,7 +62,9 @@ class Waiting(Shape):
 
 
 class RowShown(Shape):
-    """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed."""
+    """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed. `successor`: the
+    row that was made of it when it was reinstated.
+    """
 
     id: UUID
     entity: str
@@ -78,6 +80,7 @@ class RowShown(Shape):
     duplicate_of: int
     signed_by: list[str]
     assigned_to: str | None
+    successor: UUID | None
     changed: bool
     updated_at: str
 
@@ -95,6 +98,8 @@ class Source(Shape):
 
 
 class Step(Shape):
+    """`row`: where a row was reinstated, the other of the two."""
+
     at: str
     actor: str
     actor_kind: str
@@ -105,6 +110,7 @@ class Step(Shape):
     code: str | None
     run_id: UUID | None
     signal_id: UUID | None
+    row: UUID | None
 
 
 class NewValuesFiled(Shape):

@@ -63,7 +63,7 @@ class DueRule:
         """Condition on row `t`. Rows that a person has made content of wait for a person, while content may still change."""
         tables = {name: _table(subledger_type(name, self.bundle.slug, self.bundle.version)) for name in _named(self.rule.when)}
         when = sql.SQL(self.rule.when).format(**tables)
-        untouched = sql.SQL(" AND t.made_by IS NULL" if self.rule.source in self.kind.lifecycle.editable else "")
+        untouched = sql.SQL(_UNTOUCHED if self.rule.source in self.kind.lifecycle.editable else "")
         return sql.SQL("t.status = {} AND ({}){}").format(sql.Literal(self.rule.source), when, untouched)
 
     @property
@@ -75,6 +75,9 @@ class DueRule:
             "WHERE a.subledger = {} AND a.last_change > a.closed_change AND EXISTS ("
             "SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND {})"
         ).format(sql.Literal(self.kind.table), _table(self.kind), self.moves)
+
+
+_UNTOUCHED = " AND t.made_by IS NULL AND NOT EXISTS (SELECT FROM system.reinstatements x WHERE x.successor_id = t.id)"
 
 
 def _table(kind: SubledgerType) -> sql.Identifier:

@@ -89,6 +89,9 @@ def _give_rules(connection: psycopg.Connection, kind: TypeDescription) -> None:
     connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
     connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, edges])
     connection.execute("SELECT system.attach_deliveries(%s, %s)", [kind.table, edges])
+    connection.execute(
+        "SELECT system.attach_reinstating(%s, %s, %s)", [kind.table, list(kind.lifecycle.set_aside), kind.lifecycle.in_doubt]
+    )
     connection.execute("SELECT system.attach_likeness(%s, %s)", [kind.table, _looked_up(kind)])
 
 

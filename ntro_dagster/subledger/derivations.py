@@ -56,10 +56,17 @@ class Partition:
 
 @dataclass(slots=True)
 class _Known:
-    """What this derivation said before: source_ref -> digest, by the author's ref; and the rows as they stand."""
+    """What this derivation said before: source_ref -> digest, by the author's ref; the rows as they stand; and the rows that
+    people put in the place of some of them by reinstating, by the source_ref of the first.
+    """
 
     said: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     rows: dict[str, Row] = field(default_factory=dict)
+    reinstated: dict[str, Row] = field(default_factory=dict)
+
+    def stands(self, source_ref: str) -> Row | None:
+        """The row that says it, whatever became of the one it was said in first."""
+        return self.reinstated.get(source_ref) or self.rows.get(source_ref)
 
     def open(self, source_ref: str, *, doubtful: bool = False) -> bool:
         """Whether the row is still the machine's to change. A PENDING row would keep its content beside a reading in doubt."""
@@ -138,7 +145,24 @@ async def _known(handle: SubledgerHandle, partition: Partition) -> _Known:
     async for stored in handle.stream(period=partition.period):
         if stored.source_ref and stored.source_ref.startswith(ours):
             known.rows[stored.source_ref] = stored
+    known.reinstated = await _reinstated(handle.database, known.rows)
     return known
+
+
+async def _reinstated(database: TenantDatabase, rows: Mapping[str, Row]) -> dict[str, Row]:
+    by_id = {row.id: row for row in rows.values()}
+    found = await database.fetch(
+        "SELECT row_id, successor_id FROM system.reinstatements WHERE row_id = ANY(%s) AND successor_id = ANY(%s)",
+        [list(by_id), list(by_id)],
+    )
+    successors = {row["row_id"]: row["successor_id"] for row in found}
+
+    def last(row_id: uuid.UUID) -> Row:
+        while row_id in successors:
+            row_id = successors[row_id]
+        return by_id[row_id]
+
+    return {source_ref: last(row.id) for source_ref, row in rows.items() if row.id in successors}
 
 
 async def _reconciled(
@@ -157,7 +181,7 @@ async def _reconciled(
         digest = _digest(payload)
         source_ref = _place(partition, known, ref, digest, doubtful=bool(payload.findings))
         said[source_ref] = (ref, digest)
-        decided = known.rows.get(partition.source_ref(ref))
+        decided = known.stands(partition.source_ref(ref))
         findings = list(payload.findings)
         if decided is not None and source_ref != partition.source_ref(ref):
             what = "what was decided before is not what the rows say now; this is what they say"
@@ -184,7 +208,7 @@ def _gone(known: _Known, refs: set[str], said: Mapping[str, tuple[str, str]]) ->
     what = "the rows it was made of no longer say so"
     for ref, before in known.said.items():
         for source_ref in before.keys() - said.keys():
-            row = known.rows.get(source_ref)
+            row = known.stands(source_ref)
             if row is None or row.status in _SET_ASIDE:
                 continue
             finding = {"code": "NO_LONGER_PROPOSED", "field": None, "message": what, "row": str(row.id)}

@@ -36,7 +36,7 @@ class Moved(NamedTuple):
     """A row that is not any more what was seen, or cannot take the decision.
 
     Attributes:
-        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION, MAKER_IS_NOT_CHECKER, or
+        code: ROW_NOT_FOUND, CONTENT_CHANGED, DECISION_WAITING, ILLEGAL_TRANSITION, MAKER_IS_NOT_CHECKER, ALREADY_REINSTATED, or
             ALREADY_SIGNED: the author has approved it, and a second approver is to come.
         by: who filed the decision that waits.
     """
@@ -228,8 +228,10 @@ _JUDGED = sql.SQL(
             WHERE s.subledger = %(subledger)s AND s.applied_at IS NULL AND s.withdrawn_at IS NULL AND r.outcome IS NULL
             ORDER BY r.row_id, s.seq
        ), makers AS (
-           SELECT DISTINCT h.row_id
-             FROM chosen c JOIN system.history h ON h.row_id = c.id JOIN system.changes g ON g.id = h.change_id
+           SELECT DISTINCT c.id AS row_id
+             FROM (SELECT id, made_by, id AS made FROM chosen UNION ALL
+                   SELECT id, made_by, unnest(f.forebears) FROM chosen JOIN system.reinstatements f ON f.successor_id = id) c
+             JOIN system.history h ON h.row_id = c.made JOIN system.changes g ON g.id = h.change_id
              JOIN system.signals s ON s.id = g.signal_id JOIN author a ON g.actor IN (a.login, a.behalf)
             WHERE %(kind)s = 'approve' AND c.made_by IS NOT NULL AND h.action IN ('EDIT', 'TRANSITION')
               AND s.kind IN ('edit', 'accept')
@@ -240,6 +242,8 @@ _JUDGED = sql.SQL(
                        WHEN w.row_id IS NOT NULL THEN 'DECISION_WAITING'
                        WHEN c.status <> ALL (%(sources)s) THEN 'ILLEGAL_TRANSITION'
                        WHEN m.row_id IS NOT NULL THEN 'MAKER_IS_NOT_CHECKER'
+                       WHEN %(kind)s = 'reinstate' AND EXISTS (SELECT FROM system.reinstatements x WHERE x.row_id = c.id)
+                       THEN 'ALREADY_REINSTATED'
                        WHEN %(kind)s = 'approve' AND (SELECT EXISTS (SELECT FROM system.approval_limits))
                             AND system.has_signed(c.id, c.digest, a.login, a.behalf)
                             AND system.needs_two(c.amount, c.currency, c.entity_id)

@@ -1,8 +1,8 @@
 """What a status enum says beside its names: where a row may go, who may send it there, and what each status means.
 
-Four kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `undo` (takes an
-approval back), `accept` (the row is right, as it is or with new values) and `edit` (new values, same status: on no edge). All
-others only move rows.
+Five kinds of signals have a meaning of the platform's own, in every lifecycle: `approve` (maker is not checker), `undo` (takes an
+approval back), `accept` (the row is right, as it is or with new values) and, on no edge, `edit` (new values, same status) and
+`reinstate` (a new row in the place of one that was turned down or left out). All others only move rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ntro_dagster.errors import UsageError
 
 E = TypeVar("E", bound=type[StrEnum])
 
-APPROVE, UNDO, ACCEPT, EDIT = "approve", "undo", "accept", "edit"
+APPROVE, UNDO, ACCEPT, EDIT, REINSTATE = "approve", "undo", "accept", "edit", "reinstate"
 
 _STATUS = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _SIGNAL = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -81,8 +81,21 @@ class Lifecycle:
     @property
     def let_through(self) -> tuple[str, ...]:
         """Statuses of rows that count: neither waiting to be looked at, nor turned down, nor left out."""
-        aside = {edge.target for edge in self.edges if edge.signal in {"reject", "exclude"}}
-        return tuple(status for status in self.statuses if status not in aside and status not in self.initial)
+        return tuple(status for status in self.statuses if status not in self._aside and status not in self.initial)
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """Final statuses of rows that were turned down or left out, and have no journal: such a row can be reinstated. None where
+        nobody could accept the new one.
+        """
+        if self.in_doubt not in self.targets(ACCEPT):
+            return ()
+        over = {*self.open, *self.initial, *(self.reached_from({self.posted}) if self.posted else ())}
+        return tuple(status for status in self.statuses if status in self._aside and status not in over)
+
+    @property
+    def _aside(self) -> set[str]:
+        return {edge.target for edge in self.edges if edge.signal in {"reject", "exclude"}}
 
     @property
     def in_doubt(self) -> str:
@@ -101,16 +114,17 @@ class Lifecycle:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Kinds of signals that people may file, `edit` included."""
+        """Kinds of signals that people may file, `edit` and `reinstate` included."""
         named = dict.fromkeys(edge.signal for edge in self.edges if edge.signal)
-        return (*named, *([EDIT] if self.editable else []))
+        return (*named, *([EDIT] if self.editable else []), *([REINSTATE] if self.set_aside else []))
 
     def sources(self, signal: str) -> list[str]:
         """The statuses that a signal leads on from."""
-        return list(self.editable) if signal == EDIT else list(self.targets(signal))
+        off_the_edges = {EDIT: self.editable, REINSTATE: self.set_aside}
+        return list(off_the_edges.get(signal) or self.targets(signal))
 
     def targets(self, signal: str) -> dict[str, str]:
-        """Where a signal sends a row, by the status it is in. An `edit` sends it nowhere."""
+        """Where a signal sends a row, by the status it is in. `edit` and `reinstate` send it nowhere."""
         return {edge.source: edge.target for edge in self.edges if edge.signal == signal}
 
     def allows(self, source: str, target: str) -> bool:
@@ -215,7 +229,9 @@ def _fits(status: str) -> bool:
 
 def _steps(made: Lifecycle) -> list[str]:
     wrong = [f"{edge.source} leads to itself" for edge in made.edges if edge.source == edge.target]
-    wrong += [f"{edge.source} to {edge.target}: `edit` moves no row" for edge in made.edges if edge.signal == EDIT]
+    wrong += [
+        f"{edge.source} to {edge.target}: `{edge.signal}` moves no row" for edge in made.edges if edge.signal in {EDIT, REINSTATE}
+    ]
     wrong += [
         f"{edge.source} to {edge.target}: an `approve` is a person's, so no run takes it"
         for edge in made.edges

@@ -19,9 +19,10 @@ from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase, conditions, identifiers
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.handle import SubledgerHandle
-from ntro_dagster.subledger.lifecycle import APPROVE, UNDO
+from ntro_dagster.subledger.lifecycle import APPROVE, REINSTATE, UNDO
 from ntro_dagster.subledger.raw import jsonable
 from ntro_dagster.subledger.registry import SubledgerType
+from ntro_dagster.subledger.reinstating import WITHOUT_SUCCESSOR, insert_successors, stage_successors
 from ntro_dagster.subledger.row import Row
 from ntro_dagster.subledger.staging import findings_of
 
@@ -130,6 +131,8 @@ async def file_signal(
     check_decision(kind, signal, reason, values)
     sources = [source for source in kind.lifecycle.sources(signal) if status in {None, source}]
     where, parameters = conditions({"id": ids, "entity_id": entity_id, "period": period, "status": sources})
+    if signal == REINSTATE:
+        where = sql.SQL("{} AND {}").format(where, WITHOUT_SUCCESSOR)
     table = sql.Identifier("ledgers", kind.table)
     if dry_run:
         return [
@@ -181,10 +184,7 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
             if locked is None:
                 continue
             await _hold(handle, signal)
-            rewrites = signal["kind"] in {"edit", "accept"}
-            still_invalid = await _stage_rewrite(handle, signal) if rewrites else []
-            decided, first = await _decide(handle, signal, still_invalid)
-            changed = await (_rewrite if rewrites else _move)(handle, signal)
+            decided, first, changed = await _carry_out(handle, signal)
             await handle.database.execute(
                 "UPDATE system.signals SET applied_at = now(), run_id = %s WHERE id = %s", [handle.task_id, signal["id"]]
             )
@@ -193,6 +193,18 @@ async def apply_signals(handle: SubledgerHandle, *, period: str) -> Applied:
             signed += first
             refused += decided - changed - first
     return Applied(signals, applied, refused, signed)
+
+
+async def _carry_out(handle: SubledgerHandle, signal: Mapping[str, Any]) -> tuple[int, int, int]:
+    """How many rows were decided upon, how many of them were signed only, and how many changed."""
+    if signal["kind"] == REINSTATE:
+        barred = await stage_successors(handle, signal)
+        decided, first = await _decide(handle, signal, barred, "ALREADY_REINSTATED")
+        return decided, first, await insert_successors(handle, signal)
+    rewrites = signal["kind"] in {"edit", "accept"}
+    still_invalid = await _stage_rewrite(handle, signal) if rewrites else []
+    decided, first = await _decide(handle, signal, still_invalid, "STILL_INVALID")
+    return decided, first, await (_rewrite if rewrites else _move)(handle, signal)
 
 
 UNDECIDED = "applied_at IS NULL AND withdrawn_at IS NULL"
@@ -228,9 +240,9 @@ async def _hold(handle: SubledgerHandle, signal: Mapping[str, Any]) -> None:
 _NEEDS_TWO = "(SELECT EXISTS (SELECT FROM system.approval_limits)) AND system.needs_two({amount}(t), {currency}(t), t.entity_id)"
 
 
-async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_invalid: Sequence[UUID]) -> tuple[int, int]:
-    """Writes the outcome of each row of the signal: APPLIED, SIGNED where a second approver is still to come, or REFUSED and why.
-    Returns how many rows that are, and how many of them were signed.
+async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], barred: Sequence[UUID], bar: str) -> tuple[int, int]:
+    """Writes the outcome of each row of the signal: APPLIED, SIGNED where a second approver is still to come, or REFUSED and why:
+    `bar` for those that are `barred`. Returns how many rows that are, and how many of them were signed.
     """
     decided = await handle.database.fetch_one(
         sql.SQL(
@@ -247,7 +259,7 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
                                          OR %(behalf)s::text IS NOT NULL AND system.has_made(t.id, %(behalf)s))
                                    THEN 'MAKER_IS_NOT_CHECKER'
                                    WHEN %(approve)s AND {names_unknown_account} THEN 'ACCOUNT_UNKNOWN'
-                                   WHEN t.id = ANY(%(still_invalid)s) THEN 'STILL_INVALID' END AS code,
+                                   WHEN t.id = ANY(%(barred)s) THEN %(bar)s END AS code,
                               %(approve)s AND {needs_two}
                                  AND NOT system.is_cosigned(t.id, {digest}(t), %(by)s, %(behalf)s) AS alone,
                               %(approve)s AND {needs_two}
@@ -266,7 +278,8 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], still_inva
             "approve": signal["kind"] == APPROVE,
             "by": signal["filed_by"],
             "behalf": signal["on_behalf_of"],
-            "still_invalid": list(still_invalid),
+            "barred": list(barred),
+            "bar": bar,
             "signal": signal["id"],
         },
     )

@@ -5,6 +5,7 @@
            └───────────────┴──────────┴───────> REJECTED
 
 Until a row is posted its approval can be taken back, which the spec's table does not have: see docs/decisions/022-approvals.md.
+REJECTED and EXCLUDED are final; a new row takes the place of one that is reinstated: docs/decisions/029-reinstating.md.
 
 The database enforces the edges of each type's enum for its table (migrations/007_lifecycle.sql, 011_status_enums.sql).
 """

@@ -3,6 +3,7 @@
 const CODES = {
   ACCOUNT_NOT_ACTIVE: "it names an account that is not in use",
   ACCOUNT_UNKNOWN: "it names an account that is not in the chart",
+  ALREADY_REINSTATED: "another row stands in its place already; its timeline leads there",
   CONTENT_CHANGED: "the row changed after it was looked at",
   CONTENT_MOVED: "rows moved after they were looked at",
   DECISION_WAITING: "another decision on it is waiting",

@@ -142,8 +142,8 @@ def test_views_are_a_members_own(desk: DeskAtWork, ann: Browser, bob: Browser) -
 
 def test_subledgers_say_what_this_member_may_decide(ann: Browser, pat: Browser, eve: Browser) -> None:
     for browser, allowed in (
-        (ann, {"approve", "undo", "reject", "exclude", "accept", "edit"}),
-        (pat, {"reject", "exclude", "accept", "edit"}),
+        (ann, {"approve", "undo", "reject", "exclude", "accept", "edit", "reinstate"}),
+        (pat, {"reject", "exclude", "accept", "edit", "reinstate"}),
         (eve, set()),
     ):
         (kind,) = (kind for kind in browser.get("/v1/subledgers").json() if kind["name"] == "expenses")

@@ -1,4 +1,4 @@
-"""Edits, approvals, undos, programs, delegates, withdrawals, runs and postings, interleaved over a real database.
+"""Edits, approvals, undos, reinstatements, programs, delegates, withdrawals, runs and postings, over a real database.
 
 The oracle knows nothing of the rules' SQL: from the bare history it works out who had approved a posted row's content, and asks
 whether those were enough different people, none of whom had made it.
@@ -35,7 +35,7 @@ LIMIT = Decimal(100)
 
 rows = st.integers(0, 2)
 """From the newest row."""
-kinds = st.sampled_from(("approve", "approve", "approve", "approve", "edit", "edit", "undo", "reject"))
+kinds = st.sampled_from(("approve", "approve", "approve", "approve", "edit", "edit", "accept", "undo", "reject", "reinstate"))
 
 
 class Deciding(RuleBasedStateMachine):
@@ -125,6 +125,16 @@ class Deciding(RuleBasedStateMachine):
         self.file_beside_the_desks_checks(second, 0)
         self.apply("another run")
 
+    @rule(maker=st.sampled_from(APPROVERS), by=st.sampled_from(APPROVERS), amount=st.sampled_from((60, 150)))
+    def turn_down_and_reinstate(self, maker: str, by: str, amount: int) -> None:
+        """What somebody edited comes back as a row that somebody else accepts, and maybe its maker would approve."""
+        self.rows.append(self.at_desk.row(vat_amount=None, amount_gross=amount, notes="a"))
+        for who, kind in ((maker, "edit"), (PREPARERS[1], "reject"), (by, "reinstate"), (PREPARERS[1], "accept")):
+            self.file(who, kind, 0, None, "b")
+            self.apply("another run" if kind == "reinstate" else "nothing")
+        self.file_beside_the_desks_checks(by, 0)
+        self.apply("nothing")
+
     @rule(giver=st.sampled_from(APPROVERS), taker=st.sampled_from(PREPARERS))
     def delegate(self, giver: str, taker: str) -> None:
         if taker not in self.delegated:
@@ -167,6 +177,8 @@ class Deciding(RuleBasedStateMachine):
             await asyncio.gather(*work)
 
         self.await_(together())
+        made = self.read("SELECT successor_id FROM system.reinstatements WHERE row_id = ANY(%s) ORDER BY 1", self.rows)
+        self.rows += [row for (row,) in made if row not in self.rows]
         self._note_approvals()
 
     @rule()
@@ -263,10 +275,28 @@ class Deciding(RuleBasedStateMachine):
     def _makers(self, row: UUID) -> set[str]:
         found = self.read(
             "SELECT s.filed_by FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id "
-            "WHERE r.row_id = %s AND r.outcome = 'APPLIED' AND s.kind IN ('edit', 'accept')",
-            row,
+            "WHERE r.row_id = ANY(%s) AND r.outcome = 'APPLIED' AND s.kind IN ('edit', 'accept')",
+            self._line(row),
         )
         return {by for (by,) in found}
+
+    def _line(self, row: UUID) -> list[UUID]:
+        """The row, and those in whose place it stands."""
+        before = self.read("SELECT row_id FROM system.reinstatements WHERE successor_id = %s", row)
+        return [row, *(each for (original,) in before for each in self._line(original))]
+
+    @invariant()
+    def of_a_line_of_rows_one_counts(self) -> None:
+        """What was reinstated is final, and its successor is the same again until a person changes it."""
+        for before, same, moved in self.read(
+            "SELECT o.status, (o.vendor, o.amount_gross, o.notes) IS NOT DISTINCT FROM (t.vendor, t.amount_gross, t.notes), "
+            "t.made_by IS NOT NULL OR t.status = 'REJECTED' "
+            "FROM system.reinstatements r JOIN ledgers.expenses o ON o.id = r.row_id "
+            "JOIN ledgers.expenses t ON t.id = r.successor_id WHERE r.row_id = ANY(%s)",
+            self.rows,
+        ):
+            assert before in {"REJECTED", "EXCLUDED"}
+            assert same or moved
 
     @invariant()
     def nothing_half_done_is_left(self) -> None:

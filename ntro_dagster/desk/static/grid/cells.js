@@ -118,7 +118,7 @@ function drawCell(cell, column, state) {
 
 function drawState(cell, state) {
   const { row, status, note } = state;
-  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length, row?.assigned_to, row?.changed].join("|");
+  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length, row?.assigned_to, row?.changed, row?.successor].join("|");
   if (cell.dataset.said === said) return;
   cell.dataset.said = said;
   cell.className = "cell cell-state";
@@ -136,6 +136,7 @@ function stateOf({ row, status, note }) {
     const mine = row.assigned_to === me();
     parts.push(h("span", { class: mine ? "badge badge-accent" : "badge", title: `assigned to ${row.assigned_to}` }, mine ? "@ me" : `@ ${row.assigned_to.replace("user:", "")}`));
   }
+  if (row?.successor) parts.push(h("span", { class: "badge", title: "another row stands in its place" }, "reinstated"));
   if (row?.findings.length) parts.push(h("span", { class: "badge badge-bad", title: row.findings.map((found) => found.message).join("; ") }, `▲ ${row.findings.length}`));
   if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `×${row.duplicate_of + 1}`));
   return parts;

@@ -38,6 +38,16 @@ export class Decisions {
     return this.grid.type.signals.find((signal) => signal.kind === kind);
   }
 
+  /** What takes back where the rows that are meant stand: the selected ones, else the present one. */
+  takingBack() {
+    const { grid } = this;
+    const { everything, empty, ids } = grid.selection;
+    const among = everything ? [...grid.index.tally()].filter(([, count]) => count).map(([status]) => status)
+      : empty ? [grid.index.status(grid.position)] : [...ids].map((id) => grid.index.status(grid.index.position(id)));
+    const leads = (kind) => among.some((status) => this.signal(kind)?.sources.includes(status));
+    return !leads("undo") && leads("reinstate") ? "reinstate" : "undo";
+  }
+
   /** What a key or the palette asks for: about the selection where there is one, else about the present row. */
   async decide(kind) {
     const { grid } = this;
@@ -76,6 +86,7 @@ export class Decisions {
     if (signal.allowed === false) return "Your role may not do that.";
     if (row.waiting) return `${row.waiting.kind} by ${row.waiting.filed_by} is waiting on this row.`;
     if (this.busy(row.id)) return "A decision on this row is being filed.";
+    if (signal.kind === "reinstate" && row.successor) return "Another row stands in its place already.";
     if (!signal.sources.includes(status)) {
       return `${sentence(signal.kind)} does not lead on from ${sentence(status)}. Press . for what does.`;
     }
@@ -235,6 +246,8 @@ export class Decisions {
   async #undo() {
     const { grid } = this;
     const row = grid.rows.get(grid.presentId ?? "");
+    // Whoever went to a row that is final means that one.
+    if (row && !row.successor && this.takingBack() === "reinstate" && row.waiting?.filed_by !== me()) return this.#one(this.signal("reinstate"));
     const mineHere = row?.waiting?.filed_by === me() ? { kind: row.waiting.kind, ids: [row.id], signals: [{ id: row.waiting.signal_id }] } : null;
     const last = this.#mine.pop() ?? mineHere;
     if (!last) return this.#reverse([row?.id].filter(Boolean), "You have no decision to take back here.");
@@ -258,11 +271,14 @@ export class Decisions {
 
   async #reverse(ids, otherwise) {
     const { grid } = this;
-    const signal = this.signal("undo");
-    if (!signal || !ids?.length) return void grid.say(otherwise);
-    const rows = (await grid.rows.now(ids.slice(0, MOST_BY_ID)).catch(() => [])).filter((row) => !this.#cannot(signal, row, row.status));
-    if (!rows.length) return void grid.say(otherwise);
-    // Outside the queue: the person may take their time.
-    askReason("undo", { title: `Take back ${plural(rows.length, "approval")}: why?` }).then((reason) => reason && this.#file("undo", rows, { reason }));
+    const now = ids?.length ? await grid.rows.now(ids.slice(0, MOST_BY_ID)).catch(() => []) : [];
+    for (const [kind, what] of [["undo", (count) => `Take back ${plural(count, "approval")}`], ["reinstate", (count) => `Reinstate ${plural(count, "row")}`]]) {
+      const signal = this.signal(kind);
+      const rows = signal ? now.filter((row) => !this.#cannot(signal, row, row.status)) : [];
+      if (!rows.length) continue;
+      // Outside the queue: the person may take their time.
+      return void askReason(kind, { title: `${what(rows.length)}: why?` }).then((reason) => reason && this.#file(kind, rows, { reason }));
+    }
+    grid.say(otherwise);
   }
 }

@@ -130,12 +130,13 @@ export class Detail {
     const findings = row.findings.map((found) => h("li", { class: "finding" }, `${found.field ? `${sentence(found.field)}: ` : ""}${found.message}`));
     const twins = row.duplicates.map((twin) =>
       h("li", { class: "twin" }, "Looks the same as ", h("a", { href: `?row=${twin.id}` }, `${twin.period} ${shortRef(twin.source_ref)}`), `, ${sentence(twin.status)}`, twin.posted_journal_ref ? `, journal ${twin.posted_journal_ref}` : ""));
+    const kin = row.timeline.filter((step) => step.row).map((step) => h("li", { class: "twin" }, ...otherOf(step)));
     this.head.replaceChildren(
       h("h2", {}, `${row.entity} · ${row.period}`),
       h("div", { class: "badges" }, h("span", { class: `badge ${colour(row.status)}` }, sentence(row.status)),
         row.waiting ? h("span", { class: "badge badge-accent" }, `${row.waiting.kind} by ${row.waiting.filed_by} waits`) : null,
         [made, approved].filter(Boolean).map((text) => h("span", { class: "badge" }, text))),
-      h("ul", {}, findings, twins),
+      h("ul", {}, findings, twins, kin),
     );
   }
 
@@ -236,10 +237,15 @@ function timeline(row) {
       h("strong", {}, sentence(step.action)), way ? ` ${way}` : "",
       h("div", { class: "muted small" }, `${step.actor ?? ""}${step.actor_kind && step.actor_kind !== "person" ? ` (${step.actor_kind})` : ""}, ${when(step.at)}`),
       step.code ? h("div", { class: "field-error" }, `Refused: ${words(step.code)}`) : null,
+      step.row ? h("div", {}, ...otherOf(step)) : null,
       step.reason ? h("div", {}, `“${step.reason}”`) : null,
       step.run_id ? h("div", { class: "small" }, h("a", { href: `/runs/${step.run_id}` }, "The run")) : null);
   }));
 }
+
+/** Of a row that was reinstated and the one that was made of it: from each the way to the other. */
+const otherOf = (step) =>
+  step.action === "REINSTATED" ? [h("a", { href: `?row=${step.row}` }, "The row in its place")] : ["In the place of ", h("a", { href: `?row=${step.row}` }, "the row it was made of")];
 
 const outcome = (edit) => ({ APPLIED: "applied", REFUSED: "refused" })[edit.outcome] ?? (edit.outcome ? sentence(edit.outcome) : "waiting");
 const shortRef = (ref) => /#(.*)/.exec(ref ?? "")?.[1] ?? "";

@@ -23,7 +23,7 @@ export const ACTIONS = [
   ["accept", "Decide", "Accept, as it is or repaired", "c"],
   ["edit", "Decide", "Edit the cell", "Enter", "F2"],
   ["palette", "Decide", "Every decision on this row", "."],
-  ["undo", "Decide", "Take my last decision back", "u"],
+  ["undo", "Decide", "Take my last decision back; reinstate what is rejected or excluded", "u"],
   ["assign", "Decide", "Assign to a member", "@"],
   ["select", "Select", "Select the row", " "],
   ["extend_down", "Select", "Extend downwards", "Shift+ArrowDown"],

@@ -12,6 +12,7 @@ const USUAL = {
   edit: ["Misread", "Wrong account", "Wrong date"],
   accept: ["Checked against the document"],
   undo: ["Approved too early"],
+  reinstate: ["Wrong row", "Turned down by mistake"],
 };
 
 const used = (kind) => [...new Set([...(kept(localStorage, STORE, {})[kind] ?? []), ...(USUAL[kind] ?? [])])].slice(0, MOST);
