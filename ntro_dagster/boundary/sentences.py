@@ -85,8 +85,6 @@ _CHECKS = {
     "nothing_open": "Every row of the period is decided and posted.",
     "control_accounts_agree": "Subledgers agree with their control accounts.",
     "translated": "Journals in other currencies have their rate.",
-    "bank_agrees": "The books agree with the bank, where it was recorded.",
-    "net_assets_plausible": "Net assets moved within the limit since the month before.",
 }
 _SENSORS = {
     "intake": "New documents: reads their records into the subledger.",

@@ -165,6 +165,7 @@ def end(*_):
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGINT, end)
+open({str(note)!r} + sys.argv[1], "w").close()
 threading.Event().wait()
 """
     write_private(script, text)
@@ -175,7 +176,7 @@ threading.Event().wait()
         specs.append(ProcessSpec(**(vars(spec) | {"argv": [sys.executable, str(script), name]})))
     supervisor.start(specs)
     for spec in specs:
-        wait_for(lambda name=spec.name: running(supervisor, name))
+        wait_for(lambda name=spec.name: running(supervisor, name) and Path(f"{note}{name}").exists())
     supervisor.stop()
 
     assert not supervisor.running()

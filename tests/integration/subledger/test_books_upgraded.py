@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from ledger_tenant import PERIOD, Tenant
+from psycopg.types.json import Jsonb
 from raw_journals import attempt
 
 from ntro_dagster.bundles import Bundle, platform_bundle
@@ -40,8 +41,16 @@ LINES = (
 )
 
 
+def rules_then(connection: psycopg.Connection, kind: TypeDescription) -> None:
+    """What that release attached to a table."""
+    edges = Jsonb(kind.lifecycle.as_json())
+    connection.execute("SELECT system.attach_subledger(%s, %s, %s)", [kind.table, list(kind.content), edges])
+    connection.execute("SELECT system.declare_amount(%s, %s, %s)", [kind.table, kind.amount, kind.currency])
+    connection.execute("SELECT system.attach_approvals(%s, %s)", [kind.table, edges])
+
+
 @pytest.fixture
-def before(make_database: Callable[[], DatabaseCredentials], tmp_path: Path) -> Tenant:
+def before(make_database: Callable[[], DatabaseCredentials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tenant:
     """As the release before left it."""
     tenant, folder = Tenant(make_database()), tmp_path / "before" / "migrations"
     folder.mkdir(parents=True)
@@ -53,7 +62,9 @@ def before(make_database: Callable[[], DatabaseCredentials], tmp_path: Path) -> 
     load_types(platform_bundle())
     kinds = [kind for kind in map(TypeDescription.of, subledger_types(platform_bundle())) if kind.table == "expenses"]
     with psycopg.connect(owner) as connection:
-        attach(connection, kinds)
+        with monkeypatch.context() as then:
+            then.setattr("ntro_dagster.subledger.deployment._give_rules", rules_then)
+            attach(connection, kinds)
         connection.cursor().executemany(
             "INSERT INTO ledgers.accounts (code, name, type) VALUES (%s, %s, %s)",
             [(code, f"Account {code}", kind) for code, kind in CHART.items()],
