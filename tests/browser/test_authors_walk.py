@@ -74,6 +74,7 @@ def author(page: Page) -> Iterator[Author]:  # `page` first: it may skip
         yield Author(ntro)
 
 
+@pytest.mark.long
 def test_from_an_empty_folder_to_a_run_in_the_dagster_ui(author: Author, page: Page) -> None:
     author.type_up_to("ntro runbook new")
     assert "nothing to complain of" in author.type_up_to("ntro workflow check")

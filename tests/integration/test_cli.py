@@ -219,7 +219,7 @@ def test_a_pipe_that_closes_early_is_no_error(ntro: CommandLine) -> None:
         assert rows.wait() == 141
 
 
-@pytest.mark.parametrize("victim", ["postgres", "supervisord", "everything"])
+@pytest.mark.parametrize("victim", ["postgres", pytest.param("supervisord", marks=pytest.mark.long), "everything"])
 def test_after_a_crash_up_just_works(ntro: CommandLine, victim: str) -> None:
     total = ntro.ok("rows", "expenses", "--tenant", "acme")["total"]
     pids = {process["name"]: process["pid"] for process in ntro.ok("status")["processes"]}

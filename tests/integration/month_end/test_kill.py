@@ -80,7 +80,7 @@ def of_posting(place: str, batch: int) -> int:
     return batch + 1 if place == MOVES else batch
 
 
-SHORT = ("run_worker", "postmaster", "everything")
+SHORT = ("run_worker", "postmaster")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in SHORT else pytest.mark.long) for kind in KILLS])

@@ -36,7 +36,6 @@ PLACES = {
     "supervisord": (INTENT, 1),
     "everything": (CONFIRMED, 4),
 }
-SHORT = ("run_worker",)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def posted(away: Away, entity: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in SHORT else pytest.mark.long) for kind in KILLS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.long) for kind in KILLS])
 def test_killed_while_delivering(away: Away, kind: str, record_property: Callable[[str, object], None]) -> None:
     client, entity = away.client, kind.replace("_", "-")
     document = invent(away.site.home.root / "documents" / f"{kind}.csv", PERIOD, ROWS)

@@ -113,6 +113,7 @@ def test_a_killed_relay_is_asked_again_when_it_is_back(quiet: Quiet) -> None:
     quiet.decide_one()
 
 
+@pytest.mark.long
 def test_without_a_listener_decisions_wait_for_the_tick(quiet: Quiet) -> None:
     """Under the real daemon. An idle tenant, listened to or not, wakes nobody."""
     supervisor, tenant = quiet.site.installation.supervisor, quiet.site.home.tenant(TENANT)

@@ -193,8 +193,7 @@ def points_of(tenant: Tenant, elsewhere: Elsewhere, provider: str) -> int:
     return in_a_fork(tenant, entity, None, "worker")
 
 
-@pytest.mark.parametrize("kill", ["worker", "postgres"])
-@pytest.mark.parametrize("provider", ["xero", "erpnext"])
+@pytest.mark.parametrize(("provider", "kill"), [("xero", "worker"), ("erpnext", "postgres")])
 def test_killed_on_the_way(
     tenant: Tenant, elsewhere: Elsewhere, provider: str, kill: str, record_property: Callable[[str, object], None]
 ) -> None:
