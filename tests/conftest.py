@@ -20,7 +20,7 @@ from ntro_dagster.subledger.deployment import deploy
 
 # Homes of several workers start at one moment, and a port that is free then is free for each of them.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ.setdefault("NTRO_DESK_PORT", str(8600 + 400 * _WORKER))
+os.environ.setdefault("NTRO_FIRST_DESK_PORT", str(8600 + 400 * _WORKER))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

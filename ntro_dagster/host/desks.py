@@ -14,7 +14,7 @@ from ntro_dagster.host.ports import answers, free_port, is_free
 from ntro_dagster.host.supervision import ProcessSpec
 
 ORDER = 600
-FIRST_PORT = int(os.environ.get("NTRO_DESK_PORT", "8600"))
+FIRST_PORT = int(os.environ.get("NTRO_FIRST_DESK_PORT", "8600"))
 """Where the search for free ports begins: two homes that start at one moment could find the same."""
 
 
