@@ -50,7 +50,11 @@ class CommandLine:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NTRO_", "DAGSTER_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("NTRO_", "DAGSTER_")) or name == "NTRO_FIRST_DESK_PORT"
+        }
         return kept | {"NTRO_HOME": str(self.home)}
 
     def __call__(self, *arguments: str | Path, prefix: tuple[str, ...] = (), timeout: float = 120) -> Done:
