@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ntro_dagster.errors import NtroError
 
@@ -42,15 +42,29 @@ def loaded(
     Raises: KeyboardInterrupt, by which the supervisor stops us.
     """
     try:
-        return make(origin), None
+        server = make(origin)
+        resolve(server._loaded_repositories)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         failed = _told(error)
+    else:
+        return server, None
     server = make(None)
     server._loaded_repositories = None
     server._serializable_load_error = _as_dagster_tells(failed)
     return server, failed
+
+
+def resolve(repositories: Any) -> None:
+    """Make jobs and snapshots of the definitions now.
+
+    Dagster would with the first question, on several threads at once, and perhaps while the code is being exchanged.
+    """
+    from dagster._core.remote_representation.external_data import RepositorySnap  # noqa: PLC0415
+
+    for definition in repositories.definitions_by_name.values():
+        RepositorySnap.from_def(definition)
 
 
 def _told(error: BaseException) -> StepFailedError:

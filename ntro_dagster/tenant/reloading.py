@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ntro_dagster.bundles.active import active_set
+from ntro_dagster.tenant.loading import resolve
 
 BUNDLES = "ntro_bundle_"
 
@@ -64,6 +65,7 @@ def reload(server: Any, definitions: str) -> None:
                 entry_point=server._entry_point,
                 container_context=None,
             )
+            resolve(loaded)
         ReconstructableJob.get_definition.cache_clear()
         ReconstructableJob.get_repository_definition.cache_clear()
         server._loaded_repositories = loaded

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,29 @@ def install_guard(arguments: list[str]) -> None:
     from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
 
     install(Guard(location_at=locations(workspace_file(arguments)), entities=_entities))
+    ask_again()
+
+
+def ask_again() -> None:
+    """From now on a code server that answered with an error is asked again every ten seconds, as Dagster asks one that did not
+    answer: of an answer behind the guard nobody here can tell whether it will last.
+    """
+    from dagster._core.errors import DagsterUserCodeUnreachableError  # noqa: PLC0415
+    from dagster._grpc import server_watcher  # noqa: PLC0415
+    from dagster_shared.record import replace  # noqa: PLC0415
+
+    stock = server_watcher.create_grpc_watch_thread
+
+    def watching(*given: Any, get_location_entry: Callable[[str], Any], **more: Any) -> Any:
+        def entry(location: str) -> Any:
+            found = get_location_entry(location)
+            if found is None or found.load_error is None:
+                return found
+            return replace(found, load_error=replace(found.load_error, cls_name=DagsterUserCodeUnreachableError.__name__))
+
+        return stock(*given, get_location_entry=entry, **more)
+
+    server_watcher.create_grpc_watch_thread = watching
 
 
 def workspace_file(arguments: list[str]) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from installed import PREPARER, Client, Site, eventually, invent
 from samples import Sample
@@ -22,6 +23,10 @@ from ntro_dagster.workspace.deployments import Deployments, State, Version
 JOBS = """query ($tenant: String!) { repositoryOrError(
   repositorySelector: {repositoryName: "__repository__", repositoryLocationName: $tenant}
 ) { __typename ... on Repository { pipelines { name tags { key value } } } } }"""
+
+LOADED = """{ workspaceOrError { ... on Workspace { locationEntries {
+  name loadStatus locationOrLoadError { __typename ... on PythonError { message className } }
+} } } }"""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,16 @@ def push(site: Site, sample: Sample, folder: Path) -> Version:
 
 
 def shown(site: Site, tenant: str) -> dict[str, str]:
-    """By the webserver, of the jobs of runbooks."""
-    answer = site.graphql(JOBS, tenant=tenant)["repositoryOrError"]
-    assert answer["__typename"] == "Repository", answer
+    """By the webserver, of the jobs of runbooks: once it has loaded them, for it finds a dead code server in its own time."""
+
+    def asked() -> dict[str, Any] | None:
+        answer = site.graphql(JOBS, tenant=tenant)["repositoryOrError"]
+        return answer if answer["__typename"] == "Repository" else None
+
+    try:
+        answer = eventually(asked, f"the webserver has loaded {tenant}")
+    except AssertionError as error:
+        raise AssertionError(site.graphql(LOADED)) from error
     tags = {job["name"]: {tag["key"]: tag["value"] for tag in job["tags"]} for job in answer["pipelines"]}
     versions = {name.replace("_", "-"): of.get("ntro/version", "") for name, of in tags.items()}
     return {slug: version for slug, version in versions.items() if version.startswith("v_")}

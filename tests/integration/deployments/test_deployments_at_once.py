@@ -104,10 +104,13 @@ def kill_postgres(site: Site) -> None:
     _kill(postmaster)
 
 
-def back(site: Site) -> bool:
-    with suppress(psycopg.Error, OperationalError, psutil.Error, AssertionError, OSError):
-        return bool(told(site, site.client(TENANT)))
-    return False
+def come_back(site: Site) -> None:
+    def answers() -> bool:
+        with suppress(psycopg.Error, OperationalError, psutil.Error, OSError):
+            return bool(told(site, site.client(TENANT)))
+        return False
+
+    eventually(answers, "everything answers again")
 
 
 @pytest.mark.parametrize("name", ["carry_out", "keep_survey", "reload_location"])
@@ -126,7 +129,7 @@ def test_something_dies_under_a_deployment(
         may.set()
         with suppress(psycopg.Error, OperationalError, ReloadFailedError):
             at_work.result(60)
-    eventually(lambda: back(both), "everything answers again")
+    come_back(both)
     eventually(lambda: settled(runbooks), "settled")
     assert_told(both, client, before | ({slug: version} if known(client, slug) else {}))
     runbooks.deploy(slug, TENANT)
@@ -163,6 +166,6 @@ def test_the_code_server_dies_while_it_loads(both: Site, tmp_path: Path) -> None
         _kill(process)
         with pytest.raises(ReloadFailedError):
             at_work.result(60)
-    eventually(lambda: back(both), "it answers again")
+    come_back(both)
     runbooks.settle(TENANT)
     assert_told(both, client, before | {"loading": version})
