@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
+import psutil
+
 from ntro_dagster.boundary.tenant_logs import LOGS
 from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.desk.settings import DATABASE_URL, DOCUMENTS, PORT, TENANT, UPLOADS, host_name
 from ntro_dagster.host.home import Role, TenantHome
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.ports import answers, free_port, is_free
-from ntro_dagster.host.supervision import ProcessSpec
+from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 
 ORDER = 600
 FIRST_PORT = int(os.environ.get("NTRO_FIRST_DESK_PORT", "8600"))
@@ -47,6 +49,31 @@ def desk_address(tenant: TenantHome) -> str:
 def desk_answers(tenant: TenantHome) -> bool:
     port = _port(tenant)
     return port is not None and answers(port)
+
+
+def desk_serves(tenant: TenantHome, supervisor: Supervisor) -> bool:
+    """Whether it is the tenant's own desk that listens on its port.
+
+    One that found the port taken when it came to bind it is given another, and started anew: between a look at a port and its use
+    lie seconds.
+    """
+    port = _port(tenant)
+    (process,) = (each for each in supervisor.status() if each.name == desk_name(tenant.slug))
+    if process.pid and port in _listening(process.pid):
+        return True
+    if process.last_exit and port and not is_free(port):
+        furnish_desk(tenant, running=False)
+        supervisor.restart(process.name)
+    return False
+
+
+def _listening(pid: int) -> set[int]:
+    """Ports."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return set()
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 def desk_name(slug: str) -> str:
