@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from chromium import program
-from desk_site import PERIOD, PIER, Desk, desk_at_work
+from desk_site import PERIOD, PIER, Desk
 from installed import APPROVER, PREPARER, eventually
-from keyboard import Grid, chromium
-from playwright.sync_api import Browser, expect
+from keyboard import Grid
+from playwright.sync_api import Route, expect
 
 LOOKS = [(1280, 800), (1920, 1080)]
-
-
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    if program() is None:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with desk_at_work() as desk:
-        yield desk
-
-
-@pytest.fixture(scope="module")
-def browser(desk: Desk) -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def grid(desk: Desk, browser: Browser) -> Iterator[Grid]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    grid = Grid(context.new_page())
-    desk.log_in(grid.page)
-    yield grid
-    assert grid.complaints == []
-    context.close()
 
 
 def pictured(grid: Grid, pictures: Path, name: str) -> None:
@@ -86,6 +59,17 @@ def test_one_row_a_selection_and_everything(desk: Desk, grid: Grid, pictures: Pa
     expect(dialog).to_contain_text("Assign to a member")
     pictured(grid, pictures, "legend_with_assign")
     grid.press("Escape")
+
+
+def test_who_types_faster_than_the_members_come_is_understood(desk: Desk, grid: Grid) -> None:
+    held: list[Route] = []
+    grid.page.route("**/v1/members", lambda route: held.append(route))  # noqa: PLW0108 - Playwright looks at the function
+    grid.open(address(desk, "&status=PENDING"))
+    with grid.page.expect_request("**/v1/members"):
+        grid.press("@", "Enter")
+    expect(grid.dialog).to_be_visible()
+    held[0].continue_()
+    expect(grid.present).to_contain_text("@ me")
 
 
 def test_the_inbox_counts_what_is_mine(desk: Desk, grid: Grid, pictures: Path) -> None:

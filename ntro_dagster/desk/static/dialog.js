@@ -16,7 +16,8 @@ export function dialog(title, { size = "" } = {}) {
   const leave = h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => close(null) }, "Esc");
   const element = h(
     "dialog",
-    { class: size ? `dialog-${size}` : "", "aria-labelledby": heading.id },
+    // Keys typed before there is anything to type into must not press the button that leaves.
+    { class: size ? `dialog-${size}` : "", "aria-labelledby": heading.id, tabindex: "-1", autofocus: "" },
     h("div", { class: "dialog-head" }, heading, leave),
     body,
     foot,
@@ -44,8 +45,9 @@ let number = 0;
 /**
  * An input with a list under it: typing narrows, arrows choose, Enter takes.
  * @param options [{value, words, end}] by what is typed
+ * @param ready promise of there being something to choose from; an Enter before that takes what is first then
  */
-export function chooser({ label, options, take, text = "", free = false }) {
+export function chooser({ label, options, take, text = "", free = false, ready = null }) {
   const list = h("ul", { class: "options", role: "listbox", id: `options-${(number += 1)}` });
   const input = h("input", {
     type: "text", value: text, "aria-label": label, placeholder: label, role: "combobox", "aria-expanded": "true", "aria-controls": list.id,
@@ -53,6 +55,7 @@ export function chooser({ label, options, take, text = "", free = false }) {
   });
   let shown = [];
   let at = free ? -1 : 0;
+  let early = false;
 
   function draw() {
     list.replaceChildren(
@@ -86,8 +89,14 @@ export function chooser({ label, options, take, text = "", free = false }) {
       event.preventDefault();
       if (shown[at] && !free) take(shown[at].value);
       else if (free) take(input.value);
+      else if (ready) early = true;
     }
   });
   narrow(free ? "" : text);
+  ready?.then(() => {
+    ready = null;
+    narrow(input.value);
+    if (early && shown[at]) take(shown[at].value);
+  });
   return { input, list };
 }

@@ -98,6 +98,7 @@ def test_it_keeps_a_distance_and_forgets_nothing(postgres_server: PostgresServer
     made = Heard(postgres_server.admin_dsn(), f"slow {secrets.token_hex(4)}")
     listening = Notifications(made.url, CHANNEL, made.hear, name=made.name, least_s=0.3)
     listening.start()
+    assert made.next() == NOTHING  # before that, what is said is not heard
     words = {f"word {number}" for number in range(40)}
     for word in sorted(words):
         made.say(word)

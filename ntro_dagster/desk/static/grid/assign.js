@@ -16,11 +16,16 @@ export async function assign(grid) {
   const counted = everything ? ask("POST", `/v1/subledgers/${grid.ledger}/assignments/summary`, { filter }) : null;
   counted?.catch(() => {});
   const view = dialog(`Assign ${plural(count, "row")} to`, { size: "narrow" });
-  const members = await ask("GET", "/v1/members").catch((error) => (grid.fail(error, "The members could not be read"), []));
+  let all = [];
   const first = (member) => (member.login === me() ? 0 : 1);
-  const all = members.toSorted((one, other) => first(one) - first(other)).map(({ login, name, role }) => ({ value: login, words: login === me() ? `${name} (me)` : name, end: role }));
-  const options = (typed) => [...all, { value: NOBODY, words: "Nobody" }].filter((option) => `${option.words} ${option.value}`.toLowerCase().includes(typed.toLowerCase()));
-  const field = chooser({ label: "Member", options, take: (value) => view.close({ assignee: value || null }) });
+  const ready = ask("GET", "/v1/members")
+    .catch((error) => (grid.fail(error, "The members could not be read"), []))
+    .then((members) => {
+      const listed = members.toSorted((one, other) => first(one) - first(other));
+      all = [...listed.map(({ login, name, role }) => ({ value: login, words: login === me() ? `${name} (me)` : name, end: role })), { value: NOBODY, words: "Nobody" }];
+    });
+  const options = (typed) => all.filter((option) => `${option.words} ${option.value}`.toLowerCase().includes(typed.toLowerCase()));
+  const field = chooser({ label: "Member", options, take: (value) => view.close({ assignee: value || null }), ready });
   view.body.append(field.input, field.list);
   field.input.focus();
   const chosen = await view.done;
