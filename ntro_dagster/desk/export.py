@@ -175,10 +175,17 @@ def _book(desk: Desk, kind: TypeDescription) -> Iterator[tuple[Workbook, Any]]:
     about: Any = book.create_sheet(ABOUT)
     about.append(["tenant", desk.settings.tenant])
     about.append(["subledger", kind.table])
-    try:
+    with released(sheet, about):
         yield book, sheet
+
+
+@contextmanager
+def released(*sheets: Any) -> Iterator[None]:
+    """At its end the files that sheets are written to are gone, whatever came between."""
+    try:
+        yield
     finally:
-        for each in (sheet, about):
+        for each in sheets:
             with suppress(Exception):  # a finished sheet is closed, and its file is gone
                 each.close()
             with suppress(Exception):

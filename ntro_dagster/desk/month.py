@@ -28,7 +28,9 @@ class EntityMonthUnknownError(NotFoundError):
 
 async def entity(database: TenantDatabase, slug: str) -> dict[str, Any]:
     """Raises: `EntityMonthUnknownError`."""
-    found = await database.fetch_one("SELECT id, slug, name, currency, status FROM system.entities WHERE slug = %s", [slug])
+    found = await database.fetch_one(
+        "SELECT id, slug, name, currency, status, first_month FROM system.entities WHERE slug = %s", [slug]
+    )
     if found is None:
         raise EntityMonthUnknownError(entity=slug)
     return found

@@ -28,12 +28,12 @@ MOST_FILES = 20
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/entities/{slug}/periods/{period}/work", response_class=HTMLResponse)
+@router.get("/entities/{slug}/periods/{period}/requests", response_class=HTMLResponse)
 async def work(slug: EntitySlug, period: Month, request: Request, database: Database, member: Visitor) -> Response:
     return await _shown(request, database, member, slug, period)
 
 
-@router.post("/entities/{slug}/periods/{period}/work/run", response_class=HTMLResponse)
+@router.post("/entities/{slug}/periods/{period}/requests/run", response_class=HTMLResponse)
 async def run(
     slug: EntitySlug,
     period: Month,
@@ -53,7 +53,7 @@ async def run(
     return await _shown(request, database, member, slug, period, refused=refused, taken=[])
 
 
-@router.post("/entities/{slug}/periods/{period}/work/files", response_class=HTMLResponse)
+@router.post("/entities/{slug}/periods/{period}/requests/files", response_class=HTMLResponse)
 async def hand_in(
     slug: EntitySlug,
     period: Month,

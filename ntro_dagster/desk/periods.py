@@ -13,7 +13,7 @@ from ntro_dagster.desk.doors import Database, Decider, Member
 from ntro_dagster.desk.pages import Month
 from ntro_dagster.desk.rows import money
 from ntro_dagster.desk.sittings import Sitting
-from ntro_dagster.errors import NotFoundError
+from ntro_dagster.desk.tasks import known_entity
 from ntro_dagster.gl.periods import (
     CHECKLIST,
     Act,
@@ -26,15 +26,6 @@ from ntro_dagster.gl.periods import (
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
 router = APIRouter(prefix="/v1", responses=ERRORS)
-
-
-class EntityOfPeriodUnknownError(NotFoundError):
-    """Values: `entity`."""
-
-    code = "ENTITY_NOT_FOUND"
-    summary = "no entity of that id"
-    detail = "there is no entity {entity} here"
-    mend = "`GET /v1/entities` lists those there are"
 
 
 class FindingShape(BaseModel):
@@ -103,14 +94,14 @@ class ActBody(BaseModel):
 @router.get("/entities/{entity_id}/periods/{period}")
 async def stand(entity_id: UUID, period: Month, database: Database, member: Member) -> PeriodShape:
     """How a month of an entity stands, and what its close looks at."""
-    await _known(database, entity_id)
+    await known_entity(database, entity_id)
     return shaped(await period_state(database, entity_id=entity_id, period=period))
 
 
 @router.post("/entities/{entity_id}/periods/{period}/acts")
 async def act(entity_id: UUID, period: Month, body: ActBody, database: Database, member: Decider) -> PeriodShape:
     """Close a month or reopen it. The database refuses who may not, and what is not ready."""
-    await _known(database, entity_id)
+    await known_entity(database, entity_id)
     await take_act(database, member, entity_id, period, body)
     return shaped(await period_state(database, entity_id=entity_id, period=period))
 
@@ -163,8 +154,3 @@ async def take_act(database: TenantDatabase, member: Sitting, entity_id: UUID, p
             await ask_reopening(database, **where)
         case Act.REOPEN:
             await confirm_reopening(database, **where)
-
-
-async def _known(database: TenantDatabase, entity_id: UUID) -> None:
-    if await database.fetch_one("SELECT 1 FROM system.entities WHERE id = %s", [entity_id]) is None:
-        raise EntityOfPeriodUnknownError(entity=entity_id)

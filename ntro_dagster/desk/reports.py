@@ -116,8 +116,7 @@ async def report_file(
 async def about_month(database: TenantDatabase, slug: str, period: str) -> About:
     """Raises: `EntityMonthUnknownError`."""
     entity = await month.entity(database, slug)
-    found = await database.fetch_single("SELECT first_month FROM system.entities WHERE id = %s", [entity["id"]])
-    return About(entity["id"], slug, entity["name"], entity["currency"], period, found["first_month"])
+    return About(entity["id"], slug, entity["name"], entity["currency"], period, entity["first_month"])
 
 
 async def _ledgers(database: TenantDatabase, rows: list[UUID]) -> dict[UUID, str]:

@@ -7,54 +7,36 @@ daemon that died over one, starts no second. What waits is asked of the tenant's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from dagster import (
     AssetKey,
     DagsterInstance,
     DagsterRun,
-    DefaultSensorStatus,
     RunRequest,
     RunsFilter,
     SensorDefinition,
-    SensorEvaluationContext,
-    SkipReason,
 )
 
 from ntro_dagster.boundary.names import RUN_KEY_TAG
-from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.schedules import monthly_run
-from ntro_dagster.orchestration.sensors import INTERVAL_S, RUNS_PER_TICK, Job
+from ntro_dagster.orchestration.sensors import RUNS_PER_TICK, Job, asking_sensor
 from ntro_dagster.orchestration.task_requests import NOT_BEGUN, TaskRequest, refuse, requests_waiting
 from ntro_dagster.platforms.environment import database_from_environment
 
 
 def requests_sensor(job: Job, *, runbook: str, selection: Sequence[AssetKey]) -> SensorDefinition:
     """Args: `selection`: the assets that a schedule of the runbook makes."""
-    name = f"{job.name}_requested"
 
-    def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
-        with at_the_wall(Place(step=name)):
-            found = asyncio.run(_to_start(context.instance, runbook))
-            requests = [
-                monthly_run(partition_key(each.entity, each.period), each.version, selection, run_key=each.run_key)
-                for each in found
-            ]
-        if requests:
-            yield from requests
-        else:
-            yield SkipReason("IDLE")
+    def find(instance: DagsterInstance) -> list[RunRequest]:
+        return [
+            monthly_run(partition_key(each.entity, each.period), each.version, selection, run_key=each.run_key)
+            for each in asyncio.run(_to_start(instance, runbook))
+        ]
 
-    return SensorDefinition(
-        name=name,
-        job=job,
-        evaluation_fn=evaluate,
-        minimum_interval_seconds=INTERVAL_S,
-        default_status=DefaultSensorStatus.RUNNING,
-        description="Runs that members asked for at the desk.",
-    )
+    return asking_sensor(f"{job.name}_requested", job, find, why="Runs that members asked for at the desk.")
 
 
 async def _to_start(instance: DagsterInstance, runbook: str) -> list[TaskRequest]:

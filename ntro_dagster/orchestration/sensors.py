@@ -73,12 +73,19 @@ def proposals_sensor(job: Job, derivations: Sequence[Derivation]) -> SensorDefin
 
 
 def _sensor(job: Job, work: Work, ask: Ask) -> SensorDefinition:
-    name = f"{job.name}_{work}"
+    def find(instance: DagsterInstance) -> list[RunRequest]:
+        found = asyncio.run(_ask(ask))
+        return list(islice(_requests(instance, job.name, work, found), RUNS_PER_TICK))
+
+    return asking_sensor(f"{job.name}_{work}", job, find, why=_WHY[work])
+
+
+def asking_sensor(name: str, job: Job, find: Callable[[DagsterInstance], list[RunRequest]], *, why: str) -> SensorDefinition:
+    """A sensor without a cursor: each tick asks `find` what to start."""
 
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         with at_the_wall(Place(step=name)):
-            found = asyncio.run(_ask(ask))
-            requests = list(islice(_requests(context.instance, job.name, work, found), RUNS_PER_TICK))
+            requests = find(context.instance)
         if requests:
             yield from requests
         else:
@@ -90,7 +97,7 @@ def _sensor(job: Job, work: Work, ask: Ask) -> SensorDefinition:
         evaluation_fn=evaluate,
         minimum_interval_seconds=INTERVAL_S,
         default_status=DefaultSensorStatus.RUNNING,
-        description=_WHY[work],
+        description=why,
     )
 
 

@@ -13,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "month_end"))
 
 from chromium import Page, browsing, program
+from desk_site import Desk, desk_at_work
+from keyboard import Grid, chromium
+from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,29 @@ def page(pictures: Path) -> Iterator[Page]:
         pytest.skip("no Chromium on this machine: `apt-get install chromium`")
     with browsing(pictures) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    """A desk with rows to review, at work."""
+    if program() is None:
+        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
+    with desk_at_work() as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def browser(desk: Desk) -> Iterator[Browser]:  # `desk` first: beside Playwright's loop it could not be set up
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def grid(desk: Desk, browser: Browser) -> Iterator[Grid]:
+    """The approver's. At its end no script has failed, and nothing was refused by the browser's policy."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    grid = Grid(context.new_page())
+    desk.log_in(grid.page)
+    yield grid
+    assert grid.complaints == []
+    context.close()

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import openpyxl
 import pytest
-from chromium import program
-from desk_site import HOSTILE, PERIOD, PIER, QUAY, Desk, desk_at_work
+from desk_site import HOSTILE, PERIOD, PIER, QUAY, Desk
 from installed import APPROVER, PREPARER, eventually
-from keyboard import Grid, chromium
+from keyboard import Grid
 from playwright.sync_api import Browser, Route, expect
 
 APPROVED = ("APPROVED", "POSTED")
-
-
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    if program() is None:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with desk_at_work() as desk:
-        yield desk
-
-
-@pytest.fixture(scope="module")
-def browser(desk: Desk) -> Iterator[Browser]:  # `desk` first: beside Playwright's loop it could not be set up
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def grid(desk: Desk, browser: Browser) -> Iterator[Grid]:
-    """The approver's. At its end no script has failed, and nothing was refused by the browser's policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    grid = Grid(context.new_page())
-    desk.log_in(grid.page)
-    yield grid
-    assert grid.complaints == []
-    context.close()
 
 
 def at(desk: Desk, query: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from chromium import program
 from desk_site import PERIOD, PIER, SUPPLIERS, Desk, desk_at_work
 from installed import PREPARER, eventually, invent
-from keyboard import OUTCOME_MS, chromium
+from keyboard import OUTCOME_MS
 from playwright.sync_api import Browser, Page, expect
 
 from ntro_dagster.boundary.names import request_key
@@ -28,12 +28,6 @@ def desk() -> Iterator[Desk]:
     with desk_at_work() as desk:
         bind(desk.site.installation, Binding("acme", "expense-processor", PIER, None))
         yield desk
-
-
-@pytest.fixture(scope="module")
-def browser(desk: Desk) -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from chromium import program
-from desk_site import PERIOD, PIER, Desk, desk_at_work
+from desk_site import PERIOD, PIER, Desk
 from installed import PREPARER, eventually
-from keyboard import Grid, chromium
-from playwright.sync_api import Browser, expect
-
-
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    if program() is None:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with desk_at_work() as desk:
-        yield desk
-
-
-@pytest.fixture(scope="module")
-def browser(desk: Desk) -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def grid(desk: Desk, browser: Browser) -> Iterator[Grid]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    grid = Grid(context.new_page())
-    desk.log_in(grid.page)
-    yield grid
-    assert grid.complaints == []
-    context.close()
+from keyboard import Grid
+from playwright.sync_api import expect
 
 
 def set_aside(desk: Desk, kind: str, count: int) -> list[str]:

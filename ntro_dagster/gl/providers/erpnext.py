@@ -97,7 +97,7 @@ class Erpnext(GLProvider):
             fields=["name", "account_number", "account_name", "root_type", "disabled"],
             limit_page_length="0",
         )
-        ours = {theirs: code for code, theirs in self.options.accounts.items()}
+        ours = self.options.ours
         return [
             LedgerAccount(
                 ours.get(x["name"]) or str(x.get("account_number") or ""), x["name"], x.get("root_type"), not x.get("disabled")

@@ -23,6 +23,11 @@ class Options(BaseModel):
     settle_seconds: float = Field(default=60, ge=0, le=3600)
     accounts: Mapping[str, str] = Field(default_factory=dict)
 
+    @property
+    def ours(self) -> dict[str, str]:
+        """The ledger's account -> our account code, where it is another."""
+        return {theirs: code for code, theirs in self.accounts.items()}
+
 
 T = TypeVar("T", bound=BaseModel)
 

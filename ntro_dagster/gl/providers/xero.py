@@ -105,7 +105,7 @@ class Xero(GLProvider):
 
     async def accounts(self) -> list[LedgerAccount]:
         reply = await self.call("GET", "/Accounts")
-        ours = {theirs: code for code, theirs in self.options.accounts.items()}
+        ours = self.options.ours
         return [
             LedgerAccount(
                 ours.get(str(x.get("Code", "")), str(x.get("Code", ""))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -16,7 +16,7 @@ from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 sys.path.append(str(Path(__file__).parent.parent / "subledger"))  # `ledger_tenant`: rows by raw SQL
 
 from desk_at_work import Browser, DeskAtWork
-from ledger_tenant import Tenant
+from ledger_tenant import PERIOD, Tenant
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,16 @@ def pat(desk: DeskAtWork) -> Browser:
 def eve(desk: DeskAtWork) -> Browser:
     """Looks."""
     return desk.logged_in("eve")
+
+
+@pytest.fixture
+def task(desk: DeskAtWork, entity: UUID) -> UUID:
+    """A run that began for the entity's month."""
+    run = uuid4()
+    with psycopg.connect(desk.tenant.credentials.app) as app:
+        app.execute(
+            "INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version) "
+            "VALUES (%s, %s, %s, 's_0123456789ab', 'expense-processor', 'v_0123456789ab')",
+            [run, entity, PERIOD],
+        )
+    return run

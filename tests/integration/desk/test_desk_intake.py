@@ -32,18 +32,6 @@ def readers(desk: DeskAtWork) -> None:
         )
 
 
-@pytest.fixture
-def task(desk: DeskAtWork, entity: UUID) -> UUID:
-    run = uuid4()
-    with psycopg.connect(desk.tenant.credentials.app) as app:
-        app.execute(
-            "INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version) "
-            "VALUES (%s, %s, %s, 's_0123456789ab', 'expense-processor', 'v_0123456789ab')",
-            [run, entity, PERIOD],
-        )
-    return run
-
-
 def spending(lines: int = 2) -> bytes:
     """A return that nobody has handed in before."""
     unique = uuid4().hex
@@ -236,7 +224,7 @@ def test_the_page_takes_files_and_tells_of_each(desk: DeskAtWork, pat: Browser, 
     assert 'name="files"' not in eve.get(month).text
     answer = pat.send(
         "POST",
-        f"{month}/work/files",
+        f"{month}/requests/files",
         data={"source": SOURCE},
         files=[
             ("files", ("<i>one.csv", spending())),
@@ -251,7 +239,7 @@ def test_the_page_takes_files_and_tells_of_each(desk: DeskAtWork, pat: Browser, 
     assert "waiting for a run" in answer.text
     assert 'hx-trigger="every 2s"' in answer.text
     assert {name for name, *_ in filed(desk, entity)} == {"<i>one.csv", "three.csv"}
-    refused = eve.send("POST", f"{month}/work/files", data={"source": SOURCE}, files=[("files", ("a.csv", spending()))])
+    refused = eve.send("POST", f"{month}/requests/files", data={"source": SOURCE}, files=[("files", ("a.csv", spending()))])
     assert refused.status_code == 403
 
 

@@ -186,13 +186,16 @@ def test_the_page_of_a_month_asks_and_tells(desk: DeskAtWork, pat: Browser, eve:
     assert 'hx-trigger="every 2s"' not in page
     assert f"Run {RUNBOOK}" not in eve.get(month).text
     form = {"workflow": str(workflow), "csrf": pat.csrf}
-    told = pat.send("POST", f"{month}/work/run", data=form)
+    told = pat.send("POST", f"{month}/requests/run", data=form)
     assert told.status_code == 200
     assert "waiting to start" in told.text
     assert 'hx-trigger="every 2s"' in told.text
-    assert "asked for already" in pat.send("POST", f"{month}/work/run", data=form).text
-    assert eve.send("POST", f"{month}/work/run", data={**form, "csrf": eve.csrf}).status_code == 403
+    assert "asked for already" in pat.send("POST", f"{month}/requests/run", data=form).text
+    assert eve.send("POST", f"{month}/requests/run", data={**form, "csrf": eve.csrf}).status_code == 403
     ((request,),) = desk.tenant.fetch("SELECT id FROM system.task_requests WHERE entity_id = %s", entity)
     settle(desk, request, run=uuid4())
-    assert "started" in eve.get(f"{month}/work").text
-    assert pat.send("POST", f"{month}/work/run", data={"workflow": str(workflow)}, headers={"X-Ntro-CSRF": ""}).status_code == 403
+    assert "started" in eve.get(f"{month}/requests").text
+    assert (
+        pat.send("POST", f"{month}/requests/run", data={"workflow": str(workflow)}, headers={"X-Ntro-CSRF": ""}).status_code
+        == 403
+    )

@@ -9,25 +9,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from desk_at_work import Browser, DeskAtWork
-from ledger_tenant import PERIOD
 
 from ntro_dagster.desk.desk import Desk
 from ntro_dagster.desk.members import make_key
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
-
-
-@pytest.fixture
-def task(desk: DeskAtWork, entity: UUID) -> UUID:
-    """A run that began for the entity's month."""
-    run = uuid4()
-    with psycopg.connect(desk.tenant.credentials.app) as app:
-        app.execute(
-            "INSERT INTO system.runs (run_id, entity_id, period, code, runbook, version) "
-            "VALUES (%s, %s, %s, 's_0123456789ab', 'expense-processor', 'v_0123456789ab')",
-            [run, entity, PERIOD],
-        )
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def _shape(definitions: Definitions) -> dict[str, Any]:
                 "blocking": graph.get_check_spec(key).blocking,
                 "description": graph.get_check_spec(key).description,
             }
-            for key in graph.asset_check_keys
+            for key in sorted(graph.asset_check_keys)
         },
         "jobs": {
             name: {

@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 from ledger_tenant import PERIOD, Tenant
 from misbehaving_ledger import Elsewhere
 from psycopg.types.json import Jsonb
@@ -29,23 +28,6 @@ def keep_at(tenant: Tenant, entity: UUID | None, provider: str | None, options: 
             "VALUES (%s, %s, %s, %s, 'operator')",
             [entity, provider, place, Jsonb(dict(options or {}))],
         )
-
-
-def approved(tenant: Tenant, entity: UUID, count: int = 1, **columns: Any) -> list[UUID]:
-    """Expenses that somebody has approved."""
-    rows = []
-    with psycopg.connect(tenant.credentials.app) as app:
-        rows = [tenant.new_row(entity, connection=app, **columns) for _ in range(count)]
-    signal = tenant.file("approve", rows, entity=entity)
-    with psycopg.connect(tenant.credentials.app) as app:
-        app.execute("SELECT set_config('ntro.signal_id', %s, TRUE)", [str(signal)])
-        app.execute(
-            "UPDATE ledgers.expenses SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = ANY(%s)",
-            [rows],
-        )
-        app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
-        app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
-    return rows
 
 
 def run(tenant: Tenant, entity: UUID, *, name: str = "expenses") -> Posted:

@@ -176,6 +176,22 @@ class Tenant:
         return row
 
 
+def approved(tenant: Tenant, entity: UUID, count: int = 1, **columns: Any) -> list[UUID]:
+    """Expenses that somebody has approved."""
+    with psycopg.connect(tenant.credentials.app) as app:
+        rows = [tenant.new_row(entity, connection=app, **columns) for _ in range(count)]
+    signal = tenant.file("approve", rows, entity=entity)
+    with psycopg.connect(tenant.credentials.app) as app:
+        use_signal(app, signal)
+        app.execute(
+            "UPDATE ledgers.expenses SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = ANY(%s)",
+            [rows],
+        )
+        app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
+        app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
+    return rows
+
+
 def use_signal(connection: Connection, signal: UUID | str) -> None:
     connection.execute("SELECT set_config('ntro.signal_id', %s, TRUE)", [str(signal)])
 

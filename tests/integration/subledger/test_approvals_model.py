@@ -15,10 +15,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from desk_members import ROLES, Desk
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from ledger_tenant import PERIOD, Tenant, move, use_signal
+from walks import PATIENT
 
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
@@ -312,9 +313,6 @@ def machine(tenant: Tenant) -> Iterator[type[Deciding]]:
     Deciding.tenant = tenant
     yield Deciding
     del Deciding.tenant
-
-
-PATIENT = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def test_a_short_walk_of_decisions(machine: type[Deciding]) -> None:

@@ -12,10 +12,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from ledger_tenant import Connection, Tenant, code_of
+from walks import PATIENT
 
 from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.errors import NtroError
@@ -284,9 +285,6 @@ def machine(tenant: Tenant) -> Iterator[type[Walk]]:
     Walk.tenant = tenant
     yield Walk
     del Walk.tenant
-
-
-PATIENT = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def test_a_short_walk(machine: type[Walk]) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from ledger_tenant import PERIOD, Tenant
+from walks import PATIENT
 
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import trial_balance
@@ -247,9 +248,6 @@ def machine(tenant: Tenant) -> Iterator[type[Lifecycle]]:
     Lifecycle.tenant = tenant
     yield Lifecycle
     del Lifecycle.tenant
-
-
-PATIENT = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def test_a_short_walk(machine: type[Lifecycle]) -> None:

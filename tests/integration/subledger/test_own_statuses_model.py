@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from ledger_tenant import PERIOD, Tenant, code_of
 from own_statuses import deployed_type, handle_on
+from walks import PATIENT
 
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
@@ -236,9 +237,6 @@ def machine(tenant: Tenant) -> Iterator[type[Walk]]:
     Walk.tenant = tenant
     yield Walk
     del Walk.tenant
-
-
-PATIENT = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def test_a_short_walk(machine: type[Walk]) -> None:

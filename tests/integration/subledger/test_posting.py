@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from ledger_tenant import PERIOD, Tenant
+from ledger_tenant import PERIOD, Tenant, approved
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.gl import posting
@@ -29,20 +29,6 @@ def post(tenant: Tenant, entity: UUID, *, name: str = "expenses", runs: int = 1)
         return await asyncio.gather(*(one() for _ in range(runs)))
 
     return asyncio.run(run())
-
-
-def approved(tenant: Tenant, entity: UUID, count: int = 1, **columns: Any) -> list[UUID]:
-    rows = [tenant.new_row(entity, **columns) for _ in range(count)]
-    signal = tenant.file("approve", rows)
-    with tenant.connect("app") as app:
-        app.execute("SELECT set_config('ntro.signal_id', %s, TRUE)", [str(signal)])
-        app.execute(
-            "UPDATE ledgers.expenses SET status = 'APPROVED', approved_by = 'user:bob', approved_at = now() WHERE id = ANY(%s)",
-            [rows],
-        )
-        app.execute("UPDATE system.signal_rows SET outcome = 'APPLIED' WHERE signal_id = %s", [signal])
-        app.execute("UPDATE system.signals SET applied_at = now() WHERE id = %s", [signal])
-    return rows
 
 
 def lines(tenant: Tenant, row: UUID) -> list[tuple[Any, ...]]:

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from ledger_tenant import PERIOD, Connection, Tenant, code_of, refusal
+from ledger_tenant import PERIOD, Connection, Tenant, refusal
+from raw_journals import attempt
 
 JOURNAL = (
     "INSERT INTO ledgers.journals (id, entity_id, period, external_id, posting_date, description, currency, run_id) "
@@ -27,19 +28,6 @@ def line(number: int, debit: Any, credit: Any, account: str = "2000") -> str:
 def lines(*amounts: tuple[Any, Any]) -> str:
     values = ", ".join(f"(%(id)s, {number}, '2000', '{d}', '{c}')" for number, (d, c) in enumerate(amounts, 1))
     return f"INSERT INTO ledgers.journal_lines (journal_id, line_no, account_code, debit, credit) VALUES {values}"
-
-
-def attempt(connection: Connection, entity: UUID, *statements: str, **values: Any) -> str | None:
-    """The code that refuses the statements or their commit, None where they are let through."""
-    parameters = {"id": uuid4(), "entity": entity, "period": PERIOD, "date": f"{PERIOD}-15"} | values
-    try:
-        for statement in statements:
-            connection.execute(statement, parameters)
-        connection.commit()
-    except psycopg.Error as error:
-        connection.rollback()
-        return code_of(error)
-    return None
 
 
 def test_a_balanced_journal_is_let_through(app: Connection, entity: UUID) -> None:

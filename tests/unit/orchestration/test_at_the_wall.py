@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from dagster import DagsterExecutionInterruptedError, build_sensor_context
+from dagster import DagsterExecutionInterruptedError, DagsterInstance, build_sensor_context
 from dagster_shared.error import SerializableErrorInfo
 
 from ntro_dagster.boundary import wall
@@ -177,8 +177,8 @@ def test_a_sensor_says_a_code_and_an_id(monkeypatch: pytest.MonkeyPatch, capsys:
         made: dict[str, Any] = {}
         patch.setattr(sensors, "SensorDefinition", lambda **given: made.update(given))
         sensors.sensor(Job(), sensors.Work.CLOSE, [])  # type: ignore[arg-type]
-    with pytest.raises(StepFailedError) as error:
-        list(made["evaluation_fn"](build_sensor_context()))
+    with DagsterInstance.ephemeral() as instance, pytest.raises(StepFailedError) as error:
+        list(made["evaluation_fn"](build_sensor_context(instance)))
     assert str(error.value).startswith("SystemExit (error ")
     assert SECRET in capsys.readouterr().err
     assert failures.TICK_PATIENCE_S < failures.RUN_PATIENCE_S
