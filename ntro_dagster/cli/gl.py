@@ -77,11 +77,35 @@ def secret(
 
 @command(app, "retry")
 def retry(*, tenant: TenantOption, entity: EntityFilter = None) -> None:
-    """Try again what a ledger has refused, and do not wait any longer: something has changed there."""
+    """Try again what was refused and is held back, and wait no longer: something has changed there, or here."""
     from ntro_dagster.gl.settings import repeat  # noqa: PLC0415
 
     again = repeat(owner_of(tenant), entity_id=_entity(tenant, entity), by=operator())
     result({"tenant": tenant, "entity": entity, "again": again}, lambda: line("what was refused is tried again"))
+
+
+@command(app, "give-up")
+def give_up(
+    *,
+    tenant: TenantOption,
+    entity: Annotated[str, typer.Option("--entity", "-e", help="The entity's slug.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why its ledger will not answer again; kept.")],
+) -> None:
+    """Wait no longer for a ledger that will not answer again; its rows are held back until the entity has another one."""
+    from ntro_dagster.gl.settings import give_up as abandon  # noqa: PLC0415
+
+    known = _entity(tenant, entity)
+    assert known is not None  # noqa: S101
+    doubtful = abandon(owner_of(tenant), entity_id=known, by=operator(), reason=reason)
+
+    def human() -> None:
+        line(f"{entity} waits for its ledger no longer; `ntro gl set PROVIDER --tenant {tenant} --entity {entity}` names another")
+        if doubtful:
+            note(f"nobody knows whether that ledger has these {len(doubtful)}: look there before they are posted again")
+            for each in doubtful:
+                line(each)
+
+    result({"tenant": tenant, "entity": entity, "in_doubt": doubtful}, human)
 
 
 @command(app, "status")
@@ -94,6 +118,9 @@ def status(*, tenant: TenantOption, entity: EntityFilter = None) -> None:
     found = as_role(tenant, Role.AUDITOR, lambda database: read(database, entity_id=known))
 
     def human() -> None:
+        if found["held"]:
+            columns = [Column("Entity"), Column("Month"), Column("Subledger"), Column("Held back", right=True), Column("Because")]
+            table(columns, [(x["entity"], x["period"], x["subledger"], str(x["rows"]), x["code"]) for x in found["held"]])
         if not found["ledgers"]:
             line(f"{tenant} keeps its own books: `ntro gl set PROVIDER --tenant {tenant}` says otherwise")
             return

@@ -29,7 +29,7 @@ async def runs(database: TenantDatabase) -> list[dict[str, Any]]:
     return await database.fetch(
         """SELECT r.run_id, e.slug AS entity, r.period, r.runbook, r.version, r.began_at,
                   (SELECT count(*) FROM system.changes c JOIN system.history h ON h.change_id = c.id
-                    WHERE c.run_id = r.run_id AND h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED')) AS changes,
+                    WHERE c.run_id = r.run_id AND h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED', 'HELD')) AS changes,
                   (SELECT array_agg(DISTINCT x.code) FROM system.errors x WHERE x.run_id = r.run_id) AS errors
              FROM (SELECT * FROM system.runs ORDER BY began_at DESC LIMIT %s) r JOIN system.entities e ON e.id = r.entity_id
             ORDER BY r.began_at DESC""",

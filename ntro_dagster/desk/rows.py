@@ -134,11 +134,12 @@ async def window(
     rows = await database.fetch(
         sql.SQL(
             """SELECT t.*, e.slug AS entity, {digest}(t) AS digest, w.signal_id, w.kind AS waiting_kind, w.filed_by, w.filed_at,
-                      a.assignee AS assigned_to, x.successor_id
+                      a.assignee AS assigned_to, x.successor_id, h.code AS held_code, h.detail AS held_detail, h.at AS held_at
                  FROM (SELECT * FROM {table} WHERE id = ANY(%(ids)s)) t
                  JOIN system.entities e ON e.id = t.entity_id
                  LEFT JOIN system.assigned a ON a.subledger = %(ledger)s AND a.row_id = t.id
                  LEFT JOIN system.reinstatements x ON x.row_id = t.id
+                 LEFT JOIN ledgers.held h ON h.row_id = t.id
                  LEFT JOIN LATERAL (
                       SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
                         FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
@@ -201,6 +202,7 @@ def _shown(kind: TypeDescription, row: Mapping[str, Any]) -> dict[str, Any]:
         "waiting": waiting,
         "assigned_to": row["assigned_to"],
         "successor": plain(row["successor_id"]),
+        "held": {name: plain(row[f"held_{name}"]) for name in ("code", "detail", "at")} if row["held_code"] else None,
         "updated_at": plain(row["updated_at"]),
     }
 

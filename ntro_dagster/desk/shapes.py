@@ -61,6 +61,14 @@ class Waiting(Shape):
     filed_at: str
 
 
+class Held(Shape):
+    """Why an approved row is not posted, and since when."""
+
+    code: str
+    detail: str
+    at: str
+
+
 class RowShown(Shape):
     """Money is a decimal string. `changed`: by others, since who asks has looked; said where rows are listed. `successor`: the
     row that was made of it when it was reinstated.
@@ -81,6 +89,7 @@ class RowShown(Shape):
     signed_by: list[str]
     assigned_to: str | None
     successor: UUID | None
+    held: Held | None
     changed: bool
     updated_at: str
 

@@ -107,7 +107,7 @@ class _Courier:
                 await self._outbox.resume()
             await self._outbox.pause(stopped.trouble.code, wait)
         self._refuse()
-        batches.refuse_missing_rates()
+        batches.refuse_the_rest()
         return Posted(self._rows, self._batches, await self._outbox.waiting(), tuple(troubles))
 
     def _refuse(self) -> None:

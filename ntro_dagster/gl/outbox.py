@@ -16,7 +16,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.gl.posting import move_rows, write
+from ntro_dagster.gl.posting import NOT_HELD, move_rows, write
 from ntro_dagster.gl.providers.resolve import GLSetting
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
@@ -28,10 +28,7 @@ CHUNK = 200
 LEFT_BEHIND = "LEFT_BEHIND"
 """How the attempt of a run that died ends: by a later one."""
 
-FREE = sql.SQL(
-    "NOT EXISTS (SELECT FROM ledgers.held_rows h WHERE h.row_id = t.id) "
-    "AND NOT EXISTS (SELECT FROM ledgers.delivery_rows r WHERE r.row_id = t.id AND NOT r.refused)"
-)
+FREE = NOT_HELD + sql.SQL(" AND NOT EXISTS (SELECT FROM ledgers.delivery_rows r WHERE r.row_id = t.id AND NOT r.refused)")
 """Approved rows `t` that nothing is made of yet."""
 
 _PATIENT, _IMPATIENT = 20, 40

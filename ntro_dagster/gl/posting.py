@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.errors import NtroError
+from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.gl.bills import as_journal
-from ntro_dagster.gl.chart import NamedAccounts, named_accounts
+from ntro_dagster.gl.chart import AccountRoleMissingError, NamedAccounts, named_accounts
 from ntro_dagster.gl.reversals import as_translated
 from ntro_dagster.gl.translation import RateMissingError, Wanted, rates, translated
-from ntro_dagster.platforms.postgres.database import Actor
+from ntro_dagster.platforms.postgres.database import Actor, RefusedByDatabaseError
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.proposals import BillProposal, JournalProposal
 from ntro_dagster.subledger.registry import SubledgerType
@@ -31,7 +32,10 @@ BATCH = 5_000
 JOURNAL_NAMESPACE = uuid.UUID("2b1d9a5e-63c0-5d0e-9b3e-0d6d2f3f7a11")
 
 _FIRST = uuid.UUID(int=0)
-_ALL = sql.SQL("TRUE")
+_NAMED = 20
+
+NOT_HELD = sql.SQL("NOT EXISTS (SELECT FROM ledgers.held_rows h WHERE h.row_id = t.id)")
+"""Approved rows `t` that may be tried."""
 
 
 class PostingConflictError(NtroError):
@@ -40,14 +44,14 @@ class PostingConflictError(NtroError):
     code = "POSTING_CONFLICT"
     summary = "a journal with this external id exists with other content"
     detail = "{conflicts} journal(s) exist under the external id of a row but with other content"
-    mend = "compare row and journal; nothing of this batch was posted"
+    mend = "compare row and journal"
 
 
 class AccountUnknownError(NtroError):
     code = "ACCOUNT_UNKNOWN"
     summary = "a row names an account that is not in the chart of accounts"
     detail = "not in the chart of accounts, or not active: {accounts}"
-    mend = "reject the rows or add the accounts; nothing of this batch was posted"
+    mend = "take the row back, or add the account: it is posted then"
 
 
 class RowsLostError(NtroError):
@@ -72,6 +76,29 @@ class Posted:
     troubles: tuple[NtroError, ...] = ()
 
 
+class RowsNotPostedError(NtroError):
+    """When everything else is posted. Values: `rows`, `which`: the first of them, each with the code of its reason."""
+
+    code = "ROWS_NOT_POSTED"
+    summary = "rows could not be posted; everything else was"
+    detail = "{rows} approved row(s) are held back: {which}"
+    mend = (
+        "the desk shows the reason at each row: take it back and correct it, or correct the chart; they are tried again when "
+        "row, chart, rate or runbook changes, and at `ntro gl retry`"
+    )
+
+
+PROPOSAL_FAILED = "PROPOSAL_FAILED"
+"""Why a row is held back of which no journal could be made, where nothing better is known."""
+
+MOST_REFUSED = 500
+"""Of one batch. More than that is no row's own fault: nothing of the batch is posted, and the last reason is the run's."""
+
+_GENERAL = frozenset(
+    {"PERIOD_CLOSED", "LATER_PERIOD_CLOSED", "ENTITY_CLOSED", "ISOLATION_TOO_HIGH", "LEDGER_CHANGED", "NOT_DELIVERED"}
+)
+"""Refusals that leaving a row out does not help against."""
+
 Propose = Callable[[Sequence[Any]], list[JournalProposal]]
 
 
@@ -81,8 +108,8 @@ async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) 
     Args:
         currency: the entity's: for proposals that name none, and what journals in another are translated into.
 
-    Raises: `PostingConflictError`, `AccountUnknownError`, `AccountRoleMissingError`, `RowsLostError`; batches before the failing
-        one stay posted. `RateMissingError` when all that has a rate is posted.
+    Raises: `AccountRoleMissingError`, `RowsLostError`, `RefusedByDatabaseError` of a closed month; batches before the failing one
+        stay posted. `RowsNotPostedError`, `RateMissingError` when everything else is posted.
     """
     posted = Posted()
     if handle.kind.lifecycle.posted is None:
@@ -90,7 +117,7 @@ async def post_approved(handle: SubledgerHandle, *, period: str, currency: str) 
     batch = await Batches.of(handle, period=period, currency=currency)
     while await batch.post():
         posted = Posted(posted.rows + batch.posted, posted.batches + 1)
-    batch.refuse_missing_rates()
+    batch.refuse_the_rest()
     return posted
 
 
@@ -141,8 +168,26 @@ async def move_rows(handle: SubledgerHandle) -> None:
 Put = Callable[[SubledgerHandle, str, Sequence[JournalProposal]], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Rows that are held back together, because they would make one journal."""
+
+    rows: tuple[uuid.UUID, ...]
+    code: str
+    detail: str
+
+    @classmethod
+    def because(cls, rows: Sequence[uuid.UUID], error: Exception) -> Self:
+        if isinstance(error, NtroError):
+            return cls(tuple(rows), error.code, error.explain())
+        return cls(tuple(rows), PROPOSAL_FAILED, f"{type(error).__name__}: {error}")
+
+
 class Batches:
-    """One transaction after the other, in the order of the rows' ids: those that wait for a rate are passed over.
+    """One transaction after the other, in the order of the rows' ids.
+
+    A batch is posted as a whole. Where that is refused it is posted around the rows that do it, each of which is held back with
+    its reason, in the same transaction; so are those for which no rate is known.
 
     Args:
         put: what is done with a batch's journals in its transaction.
@@ -157,71 +202,162 @@ class Batches:
         *,
         accounts: NamedAccounts,
         put: Put = book,
-        free: sql.Composable = _ALL,
+        free: sql.Composable = NOT_HELD,
     ) -> None:
         self._handle, self._period, self._currency, self._accounts = handle, period, currency, accounts
         self._propose = proposer(handle.kind, currency, accounts)
         self._put, self._free = put, free
         self._reached = _FIRST
+        self._wanted: set[Wanted] = set()
+        self._refused: list[Refused] = []
         self.posted = 0
-        self.held = 0
-        self.waiting: set[Wanted] = set()
+        self.refused: list[Refused] = []
 
     @classmethod
     async def of(cls, handle: SubledgerHandle, *, period: str, currency: str, **how: Any) -> Self:
         return cls(handle, period, currency, accounts=await named_accounts(handle.database), **how)
 
-    def refuse_missing_rates(self) -> None:
-        """When all else is done. Raises: `RateMissingError`."""
-        if self.waiting:
-            named = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(self.waiting, key=str))
-            raise RateMissingError(rates=named, rows=self.held)
+    def refuse_the_rest(self) -> None:
+        """When all else is done. Raises: `RowsNotPostedError`, `RateMissingError`."""
+        faults = [each for each in self.refused if each.code != RateMissingError.code]
+        if faults:
+            named = [f"{row} {each.code}" for each in faults for row in each.rows]
+            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+            raise RowsNotPostedError(rows=len(named), which=", ".join(named[:_NAMED]) + more)
+        if self.refused:
+            rates = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(self._wanted, key=str))
+            raise RateMissingError(rates=rates, rows=sum(len(each.rows) for each in self.refused))
 
     async def post(self) -> bool:
         """Whether there were rows to look at."""
+        reached = self._reached
+        try:
+            found = await self._batch(self._all)
+        except Exception as error:
+            if not _one_rows_fault(error):
+                raise
+            self._reached = reached
+            found = await self._batch(self._around)
+        self.refused += self._refused
+        return found
+
+    async def _batch(self, put: Callable[[list[Any]], Awaitable[None]]) -> bool:
         handle, database = self._handle, self._handle.database
-        table = sql.Identifier("ledgers", handle.kind.table)
-        lifecycle = handle.kind.lifecycle
+        self.posted, self._refused = 0, []
         async with database.transaction(Actor.run(handle.task_id)):
-            rows = await database.fetch(
-                sql.SQL(
-                    "SELECT * FROM {} t WHERE entity_id = %s AND period = %s AND status = %s AND id > %s AND {} "
-                    "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
-                ).format(table, self._free),
-                [handle.entity_id, self._period, lifecycle.approved, self._reached, BATCH],
-            )
+            seen = (await database.fetch_single("SELECT number FROM ledgers.releases"))["number"]  # before anything is judged
+            rows = await self._taken()
             if not rows:
                 return False
             self._reached = rows[-1]["id"]
-            if self._free is not _ALL:
-                # Now that they are locked: another run may have taken them between the look and the lock.
-                question = sql.SQL("SELECT t.id FROM {} t WHERE t.id = ANY(%s) AND {}").format(table, self._free)
-                still = {row["id"] for row in await database.fetch(question, [[row["id"] for row in rows]])}
-                rows = [row for row in rows if row["id"] in still]
-            journals = await self._translated(self._propose([handle.model(row) for row in rows]) if rows else [])
-            self.posted = sum(len(journal.rows) for journal in journals)
-            if not journals:
-                return True
-            await _check_accounts(handle, journals)
-            await self._put(handle, self._period, journals)
+            # Now that they are locked: another run may have taken them between the look and the lock.
+            question = sql.SQL("SELECT t.id FROM {} t WHERE t.id = ANY(%s) AND {}").format(self._table, self._free)
+            still = {row["id"] for row in await database.fetch(question, [[row["id"] for row in rows]])}
+            if models := [handle.model(row) for row in rows if row["id"] in still]:
+                await put(models)
+            await self._hold(seen)
         return True
 
-    async def _translated(self, journals: Iterable[JournalProposal]) -> list[JournalProposal]:
-        """With amounts in the entity's currency; those for which no rate is known are left out, and noted."""
+    @property
+    def _table(self) -> sql.Identifier:
+        return sql.Identifier("ledgers", self._handle.kind.table)
+
+    async def _taken(self) -> list[dict[str, Any]]:
+        return await self._handle.database.fetch(
+            sql.SQL(
+                "SELECT * FROM {} t WHERE entity_id = %s AND period = %s AND status = %s AND id > %s AND {} "
+                "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
+            ).format(self._table, self._free),
+            [self._handle.entity_id, self._period, self._handle.kind.lifecycle.approved, self._reached, BATCH],
+        )
+
+    async def _all(self, rows: list[Any]) -> None:
+        self.posted, self._refused = await self._written(self._propose(rows))
+
+    async def _around(self, rows: list[Any]) -> None:
+        """What can be posted. Raises: the last refusal, where there are more than `MOST_REFUSED`."""
+        journals: list[JournalProposal] = []
+        for some in [rows] if hasattr(self._handle.model, "aggregate_for_gl") else [[row] for row in rows]:
+            try:
+                journals += self._propose(some)
+            except Exception as error:
+                if len(some) > 1:
+                    raise  # the journals of many rows are the type's own: it has to be corrected
+                self._refuse([row.id for row in some], error)
+        await self._halves(journals)
+
+    async def _halves(self, journals: Sequence[JournalProposal]) -> None:
+        if not journals:
+            return
+        try:
+            async with self._handle.database.attempt():
+                posted, waiting = await self._written(journals)
+        except Exception as error:
+            if not _one_rows_fault(error):
+                raise
+            if len(journals) == 1:
+                self._refuse(journals[0].rows, error)
+                return
+            middle = len(journals) // 2
+            await self._halves(journals[:middle])
+            await self._halves(journals[middle:])
+        else:
+            self.posted += posted
+            self._refused += waiting
+
+    def _refuse(self, rows: Sequence[uuid.UUID], error: Exception) -> None:
+        self._refused.append(Refused.because(rows, error))
+        if len(self._refused) > MOST_REFUSED:
+            raise error
+
+    async def _written(self, journals: Sequence[JournalProposal]) -> tuple[int, list[Refused]]:
+        """How many rows, and those that wait for a rate."""
+        ready, waiting = await self._translated(journals)
+        if ready:
+            await _check_accounts(self._handle, ready)
+            await self._put(self._handle, self._period, ready)
+        return sum(len(journal.rows) for journal in ready), waiting
+
+    async def _translated(self, journals: Iterable[JournalProposal]) -> tuple[list[JournalProposal], list[Refused]]:
+        """With amounts in the entity's currency; and those for which no rate is known."""
         journals = await as_translated(self._handle.database, list(journals))
         foreign = [x for x in journals if x.currency != self._currency and x.translation is None]
         wanted = {journal.external_id: Wanted(journal.currency, journal.posting_date) for journal in foreign}
         known = await rates(self._handle.database, wanted.values(), to=self._currency)
         ready: list[JournalProposal] = []
+        waiting: list[Refused] = []
         for journal in journals:
             if (want := wanted.get(journal.external_id)) is None:
                 ready.append(journal)
             elif (rate := known.get((want.currency, want.day))) is not None:
                 ready.append(translated(journal, rate, self._accounts))
             else:
-                self.waiting.add(want)
-                self.held += len(journal.rows)
-        return ready
+                self._wanted.add(want)
+                why = f"no rate of {want.currency} to {self._currency} on {want.day.isoformat()} or the days before"
+                waiting.append(Refused(tuple(journal.rows), RateMissingError.code, why))
+        return ready, waiting
+
+    async def _hold(self, seen: int) -> None:
+        handle = self._handle
+        if self._refused:
+            await handle.database.copy_in(
+                sql.Identifier("ledgers", "posting_refusals"),
+                ("row_id", "entity_id", "period", "subledger", "code", "detail", "seen", "run_id"),
+                (
+                    [row, handle.entity_id, self._period, handle.kind.table, each.code, each.detail, seen, handle.task_id]
+                    for each in self._refused
+                    for row in each.rows
+                ),
+            )
+
+
+def _one_rows_fault(error: Exception) -> bool:
+    """Whether it may be, so that leaving one out helps."""
+    if isinstance(error, RefusedByDatabaseError):
+        return error.code not in _GENERAL
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+    return not isinstance(error, TransientError | RowsLostError | AccountRoleMissingError)
 
 
 async def _check_accounts(handle: SubledgerHandle, journals: Sequence[JournalProposal]) -> None:

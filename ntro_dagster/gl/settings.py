@@ -21,10 +21,10 @@ class LedgerInDoubtError(UsageError):
     mend = "`ntro gl status` shows when it will be; nothing was changed"
 
 
-class NoLedgerError(UsageError):
-    code = "NO_LEDGER_ELSEWHERE"
-    summary = "the books are the tenant's own: nothing goes anywhere else"
-    mend = "`ntro gl set PROVIDER` says where they are"
+class NothingHeldError(UsageError):
+    code = "NOTHING_HELD_BACK"
+    summary = "nothing is held back, and nothing goes to another ledger"
+    mend = "`ntro gl status` shows what waits, and for what"
 
 
 def record(owner_dsn: str, *, provider: str | None, options: Mapping[str, Any], entity_id: UUID | None, by: str) -> str:
@@ -42,18 +42,47 @@ def record(owner_dsn: str, *, provider: str | None, options: Mapping[str, Any], 
 
 
 def repeat(owner_dsn: str, *, entity_id: UUID | None, by: str) -> int:
-    """Record again what holds: something has changed on the other side. Returns how many settings. Raises: `NoLedgerError`."""
+    """Try again what is held back: something has changed that we cannot see. Ledgers elsewhere are not waited for any longer.
+
+    Returns: rows that are tried again, and ledgers that are asked again.
+
+    Raises: `NothingHeldError`.
+    """
     with psycopg.connect(owner_dsn) as owner:
         rows = owner.execute(
             "SELECT DISTINCT ON (entity_id) entity_id, provider, place, options FROM ledgers.gl_settings "
             "WHERE %(one)s::uuid IS NULL OR id IN (SELECT s.id FROM ledgers.gl_setting(%(one)s) s) ORDER BY entity_id, id DESC",
             {"one": entity_id},
         ).fetchall()
-    held = [row for row in rows if row[1] not in {None, NATIVE}]
-    if not held:
-        raise NoLedgerError
-    _insert(owner_dsn, held, by)
-    return len(held)
+        ((released,),) = owner.execute("SELECT ledgers.release_refused(%s, NULL)", [entity_id]).fetchall()
+    elsewhere = [row for row in rows if row[1] not in {None, NATIVE}]
+    if not elsewhere and not released:
+        raise NothingHeldError
+    _insert(owner_dsn, elsewhere, by)
+    return len(elsewhere) + int(released)
+
+
+def give_up(owner_dsn: str, *, entity_id: UUID, by: str, reason: str) -> list[str]:
+    """Wait no longer for a ledger that will not answer again. The rows of what is under way are free again, and held back until
+    the entity has another ledger; what is looked after is looked after no more.
+
+    Returns: external ids of journals of which nobody knows whether that ledger has them.
+
+    Raises: `NothingHeldError`.
+    """
+    with psycopg.connect(owner_dsn) as owner:
+        rows = owner.execute(
+            "INSERT INTO ledgers.given_up (delivery_id, reason, recorded_by) SELECT id, %s, %s FROM ledgers.deliveries "
+            "WHERE entity_id = %s AND (outcome IS NULL OR recheck_at IS NOT NULL) ON CONFLICT DO NOTHING RETURNING delivery_id",
+            [reason, by, entity_id],
+        ).fetchall()
+        if not rows:
+            raise NothingHeldError
+        known = owner.execute(
+            "SELECT external_id FROM ledgers.deliveries WHERE id = ANY(%s) AND outcome = 'REFUSED' AND attempts > 0 ORDER BY 1",
+            [[delivery for (delivery,) in rows]],
+        ).fetchall()
+    return [external_id for (external_id,) in known]
 
 
 def _insert(owner_dsn: str, rows: list[tuple[Any, ...]], by: str) -> None:
@@ -85,6 +114,11 @@ _DELIVERIES = """
       FROM ledgers.deliveries d JOIN system.entities e ON e.id = d.entity_id LEFT JOIN ledgers.held_rows h ON h.delivery_id = d.id
      WHERE %(entity)s::uuid IS NULL OR e.id = %(entity)s GROUP BY 1, 2 ORDER BY 2, 1"""
 
+_HELD = """
+    SELECT e.slug AS entity, r.period, r.subledger, r.code, count(*) AS rows
+      FROM ledgers.held_rows h JOIN ledgers.posting_refusals r ON r.id = h.refusal_id JOIN system.entities e ON e.id = r.entity_id
+     WHERE %(entity)s::uuid IS NULL OR e.id = %(entity)s GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4"""
+
 _FINDINGS = """
     SELECT e.slug AS entity, d.period, f.code, f.provider_ref, d.external_id, f.at
       FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id
@@ -93,11 +127,12 @@ _FINDINGS = """
 
 
 async def status(database: TenantDatabase, *, entity_id: UUID | None) -> dict[str, list[dict[str, Any]]]:
-    """`ledgers`, `deliveries` by entity and month, and what later looks found."""
+    """`ledgers`, `deliveries` by entity and month, rows `held` back by reason, and what later looks found."""
     one = {"entity": entity_id}
     return {
         "ledgers": await database.fetch(_LEDGERS, one),
         "deliveries": await database.fetch(_DELIVERIES, one),
+        "held": await database.fetch(_HELD, one),
         "findings": await database.fetch(_FINDINGS, one),
     }
 

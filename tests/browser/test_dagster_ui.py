@@ -70,7 +70,7 @@ def test_the_log_of_a_run(month: Month, page: Page) -> None:
 
 def test_a_failed_run_shows_its_code_and_where_its_story_is(month: Month, page: Page) -> None:
     page.open(f"{month.site.url}/runs/{month.failed}")
-    error = f"ACCOUNT_UNKNOWN (error {month.error_id})"
+    error = f"ROWS_NOT_POSTED (error {month.error_id})"
     text = page.until_it_shows("STEP_FAILURE", error, "Errored (1)")
     page.picture("failed-run")
     step = text[text.index("STEP_FAILURE") :].split("ENGINE_EVENT", maxsplit=1)[0]

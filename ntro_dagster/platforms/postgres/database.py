@@ -144,6 +144,18 @@ class TenantDatabase:
         finally:
             self._depth -= 1
 
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """In an open transaction, which goes on: all of this or nothing. What is checked at its end is checked now."""
+        connection = await self.connection()
+        try:
+            async with connection.transaction():
+                yield
+                await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                await connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        except psycopg.Error as error:
+            raise translate(error) or error from None
+
     async def _introduce(self, actor: Actor | None, signal: UUID | None) -> None:
         settings = {"signal_id": str(signal or "")}
         if actor is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from desk_at_work import Browser, DeskAtWork
 from ledger_tenant import PERIOD
@@ -150,3 +151,19 @@ def test_subledgers_say_what_this_member_may_decide(ann: Browser, pat: Browser, 
         assert {each["kind"] for each in kind["signals"] if each["allowed"]} == allowed
     assert {"name": "amount_gross", "type": "money", "editable": True} in kind["columns"]
     assert (kind["open"], kind["approved"], kind["posted"]) == (["NEEDS_ATTENTION", "PENDING", "APPROVED"], "APPROVED", "POSTED")
+
+
+def test_a_row_that_is_held_back_says_why(desk: DeskAtWork, ann: Browser, entity: UUID) -> None:
+    row = desk.tenant.new_row(entity, vendor="Zeta")
+    desk.tenant.decide("approve", row)
+    with psycopg.connect(desk.tenant.credentials.app) as app:
+        app.execute(
+            "INSERT INTO ledgers.posting_refusals (row_id, entity_id, period, subledger, code, detail, seen, run_id) "
+            "SELECT %s, %s, %s, 'expenses', 'ACCOUNT_UNKNOWN', 'not in the chart: 9999', number, %s FROM ledgers.releases",
+            [row, entity, PERIOD, uuid4()],
+        )
+    story = ann.get(f"/v1/subledgers/expenses/rows/{row}").json()
+    assert (story["held"]["code"], story["held"]["detail"]) == ("ACCOUNT_UNKNOWN", "not in the chart: 9999")
+    assert [(step["action"], step["code"]) for step in story["timeline"]][-1] == ("HELD", "ACCOUNT_UNKNOWN")
+    desk.tenant.decide("undo", row)
+    assert ann.get(f"/v1/subledgers/expenses/rows/{row}").json()["held"] is None

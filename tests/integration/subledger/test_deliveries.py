@@ -14,7 +14,6 @@ from uuid import UUID
 import psycopg
 import pytest
 from elsewhere import (
-    approved,
     assert_in_both,
     assert_nothing_half,
     deliveries,
@@ -26,7 +25,7 @@ from elsewhere import (
     run_until_posted,
     statuses,
 )
-from ledger_tenant import Tenant
+from ledger_tenant import Tenant, approved
 from misbehaving_ledger import SECRETS, WRITES, Elsewhere, misbehaving_ledger
 
 from ntro_dagster.gl.delivery import JournalsRefusedError

@@ -15,8 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from elsewhere import approved, assert_nothing_half, deliveries, keep_at, run, run_until_posted, statuses
-from ledger_tenant import Tenant
+from elsewhere import assert_nothing_half, deliveries, keep_at, run, run_until_posted, statuses
+from ledger_tenant import Tenant, approved
 
 from ntro_dagster.gl.providers import plain_text
 from ntro_dagster.gl.providers.plain_text import PlainText

@@ -21,7 +21,6 @@ from uuid import UUID
 import psycopg
 import pytest
 from elsewhere import (
-    approved,
     assert_in_both,
     assert_nothing_half,
     keep_at,
@@ -30,7 +29,7 @@ from elsewhere import (
     run,
     statuses,
 )
-from ledger_tenant import Tenant
+from ledger_tenant import Tenant, approved
 from misbehaving_ledger import SECRETS, Elsewhere, misbehaving_ledger
 from psycopg import sql
 

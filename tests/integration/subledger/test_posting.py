@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,10 +14,12 @@ from ledger_tenant import PERIOD, Tenant, approved
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.gl import posting
-from ntro_dagster.gl.posting import AccountUnknownError, Posted, PostingConflictError, post_approved
+from ntro_dagster.gl.posting import AccountUnknownError, Posted, RowsNotPostedError, post_approved
+from ntro_dagster.gl.settings import repeat
 from ntro_dagster.gl.translation import RateMissingError
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up, trial_balance
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
+from ntro_dagster.subledger.registry import subledger_type
 
 
 def post(tenant: Tenant, entity: UUID, *, name: str = "expenses", runs: int = 1) -> list[Posted]:
@@ -158,18 +160,118 @@ def test_a_death_at_any_statement_leaves_whole_batches_and_the_next_run_complete
     assert totals == {"GBP": (Decimal(120 * total), Decimal(120 * total))}
 
 
+def held(tenant: Tenant, entity: UUID) -> list[tuple[Any, ...]]:
+    """Row and reason, as the desk shows them."""
+    return tenant.fetch(
+        "SELECT h.row_id, h.code FROM ledgers.held h JOIN ledgers.posting_refusals r USING (row_id) WHERE r.entity_id = %s "
+        "GROUP BY 1, 2 ORDER BY 1",
+        entity,
+    )
+
+
 @pytest.mark.parametrize("account", ["9999", "0002"], ids=["unknown", "not active"])
-def test_an_unknown_account_posts_nothing_of_its_batch(
+def test_a_row_that_cannot_be_posted_is_held_back_alone(
     tenant: Tenant, entity: UUID, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(posting, "BATCH", 4)
     with tenant.as_owner() as owner:
         owner.execute("INSERT INTO ledgers.accounts VALUES ('0002', 'old', 'EXPENSE', FALSE) ON CONFLICT DO NOTHING")
-    approved(tenant, entity, 3)
-    approved(tenant, entity, category=account)
-    with pytest.raises(AccountUnknownError) as refused:
+    approved(tenant, entity, 5)
+    (bad,) = approved(tenant, entity, category=account)
+    approved(tenant, entity, 5)
+    with pytest.raises(RowsNotPostedError) as refused:
         post(tenant, entity)
-    assert refused.value.values == {"accounts": account}
-    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (0, 0)
+    assert refused.value.values == {"rows": 1, "which": f"{bad} ACCOUNT_UNKNOWN"}
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (10, 10)
+    assert held(tenant, entity) == [(bad, "ACCOUNT_UNKNOWN")]
+    assert tenant.fetch("SELECT code FROM system.history WHERE row_id = %s AND action = 'HELD'", bad) == [("ACCOUNT_UNKNOWN",)]
+    assert post(tenant, entity) == [Posted()]  # until something has changed
+    with tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ledgers.accounts VALUES ('9999', 'new', 'EXPENSE') ON CONFLICT DO NOTHING")
+        owner.execute("UPDATE ledgers.accounts SET active = TRUE WHERE code = %s", [account])
+    assert held(tenant, entity) == []
+    assert post(tenant, entity) == [Posted(1, 1)]
+    with tenant.as_owner() as owner:
+        owner.execute("UPDATE ledgers.accounts SET active = FALSE WHERE code = %s", [account])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda tenant, row: tenant.decide("undo", row), id="taken back"),
+        pytest.param(lambda tenant, row: repeat(tenant.credentials.owner, entity_id=None, by="operator"), id="retry"),
+    ],
+)
+def test_what_is_held_back_is_let_go_by(tenant: Tenant, entity: UUID, change: Callable[[Tenant, UUID], object]) -> None:
+    (bad,) = approved(tenant, entity, category="9998")
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert held(tenant, entity) == [(bad, "ACCOUNT_UNKNOWN")]
+    change(tenant, bad)
+    assert held(tenant, entity) == []
+
+
+def test_a_change_during_the_posting_is_not_missed(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chart changed after the row was judged and before it was held: it is not held, and tried again."""
+    (bad,) = approved(tenant, entity, category="9997")
+    hold = posting.Batches._hold
+
+    async def later(batches: posting.Batches, seen: int) -> None:
+        with tenant.as_owner() as owner:
+            owner.execute("INSERT INTO ledgers.accounts VALUES ('9997', 'late', 'EXPENSE')")
+        monkeypatch.setattr(posting.Batches, "_hold", hold)
+        await hold(batches, seen)
+
+    monkeypatch.setattr(posting.Batches, "_hold", later)
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert tenant.fetch("SELECT code FROM ledgers.posting_refusals WHERE row_id = %s", bad) == [("ACCOUNT_UNKNOWN",)]
+    assert held(tenant, entity) == []
+    assert post(tenant, entity) == [Posted(1, 1)]
+
+
+def test_a_proposal_that_fails_holds_its_row_alone(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = approved(tenant, entity, 6)
+    model: Any = subledger_type("expenses").model
+    propose = model.propose_for_gl
+
+    def fails_for_one(row: Any) -> Any:
+        if row.id == good[2]:
+            raise LookupError("no such thing")
+        return propose(row)
+
+    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert posted_rows(tenant, entity) == 5
+    assert held(tenant, entity) == [(good[2], "PROPOSAL_FAILED")]
+
+
+def test_where_nearly_all_are_refused_it_is_no_rows_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "MOST_REFUSED", 3)
+    approved(tenant, entity, 2)
+    approved(tenant, entity, 5, category="9996")
+    with pytest.raises(AccountUnknownError):
+        post(tenant, entity)
+    assert (posted_rows(tenant, entity), held(tenant, entity)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "DELETE FROM ledgers.held_rows",
+        "INSERT INTO ledgers.held_rows (row_id, refusal_id) SELECT row_id, id FROM ledgers.posting_refusals",
+        "UPDATE ledgers.posting_refusals SET code = 'X'",
+        "DELETE FROM ledgers.posting_refusals",
+        "UPDATE ledgers.releases SET number = 0",
+        "SELECT ledgers.release_refused(NULL, NULL)",
+        "INSERT INTO ledgers.given_up (delivery_id, reason, recorded_by) VALUES (gen_random_uuid(), 'x', 'y')",
+    ],
+)
+@pytest.mark.parametrize("role", ["app", "desk"])
+def test_nobody_but_the_operator_lets_go(tenant: Tenant, role: str, attack: str) -> None:
+    with tenant.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(attack)
 
 
 def test_a_journal_of_other_content_under_a_rows_id_is_a_conflict(tenant: Tenant, entity: UUID) -> None:
@@ -187,9 +289,10 @@ def test_a_journal_of_other_content_under_a_rows_id_is_a_conflict(tenant: Tenant
             "VALUES (%s, 1, '5999', 7, 0, %s), (%s, 2, '2000', 0, 7, %s)",
             [journal, row, journal, row],
         )
-    with pytest.raises(PostingConflictError):
+    with pytest.raises(RowsNotPostedError):
         post(tenant, entity)
     assert posted_rows(tenant, entity) == 0
+    assert held(tenant, entity) == [(row, "POSTING_CONFLICT")]
 
 
 @pytest.mark.parametrize(
@@ -209,17 +312,14 @@ def test_nothing_is_posted_once_closed(tenant: Tenant, entity: UUID, closing: st
     assert (journals(tenant, entity), posted_rows(tenant, entity)) == (0, 0)
 
 
-def test_a_reviewed_journal_is_posted_as_it_stands(tenant: Tenant, entity: UUID) -> None:
-    proposal = [
-        {"account_code": "5200", "debit": "10.50", "description": "accrual"},
-        {"account_code": "2000", "credit": "10.50"},
-    ]
+def reviewed(tenant: Tenant, entity: UUID, *proposed: dict[str, Any]) -> UUID:
+    """A journal of somebody's, approved."""
     row = uuid4()
     with tenant.connect("app") as app:
         app.execute(
             "INSERT INTO ledgers.journal_proposals (id, entity_id, period, task_id, status, lines) "
             "VALUES (%s, %s, %s, %s, 'PENDING', %s)",
-            [row, entity, PERIOD, uuid4(), Jsonb(proposal)],
+            [row, entity, PERIOD, uuid4(), Jsonb(list(proposed))],
         )
         app.commit()
         with tenant.connect("desk") as desk:
@@ -240,6 +340,32 @@ def test_a_reviewed_journal_is_posted_as_it_stands(tenant: Tenant, entity: UUID)
             "WHERE id = %s",
             [row],
         )
+    return row
+
+
+def test_what_the_database_refuses_is_held_back_alone(tenant: Tenant, entity: UUID) -> None:
+    def journal(**more: Any) -> UUID:
+        debit, credit = {"account_code": "5200", "debit": "10.50"}, {"account_code": "2000", "credit": "10.50"}
+        return reviewed(tenant, entity, debit | more, credit)
+
+    good = [journal() for _ in range(5)]
+    bad = [journal(dimensions={"no_such": "x"}) for _ in range(2)]
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity, name="journal_proposals")
+    assert held(tenant, entity) == [(row, "DIMENSION_UNKNOWN") for row in sorted(bad)]
+    assert all(len(lines(tenant, row)) == 2 for row in good)
+    with tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ledgers.dimensions VALUES ('no_such', 'It is there now')")
+    assert post(tenant, entity, name="journal_proposals") == [Posted(2, 1)]
+
+
+def test_a_reviewed_journal_is_posted_as_it_stands(tenant: Tenant, entity: UUID) -> None:
+    row = reviewed(
+        tenant,
+        entity,
+        {"account_code": "5200", "debit": "10.50", "description": "accrual"},
+        {"account_code": "2000", "credit": "10.50"},
+    )
     assert post(tenant, entity, name="journal_proposals") == [Posted(1, 1)]
     assert lines(tenant, row) == [("5200", Decimal("10.5"), 0, None), ("2000", 0, Decimal("10.5"), None)]
     # proposals that name no currency are in the one that the caller says is the entity's
@@ -267,6 +393,9 @@ def test_without_a_rate_a_row_waits_and_holds_nothing_up(tenant: Tenant, entity:
         post(tenant, entity)
     assert waiting.value.values == {"rates": "USD on 2025-01-10", "rows": 2}
     assert posted_rows(tenant, entity) == 3
+    assert post(tenant, entity) == [Posted()]  # no run is needed for what waits
+    approved(tenant, entity)
+    assert post(tenant, entity) == [Posted(1, 1)]
     add_rate(tenant, "0.77", day="2025-01-03")
     assert post(tenant, entity) == [Posted(2, 1)]
     assert tenant.fetch(

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from elsewhere import approved, keep_at, place_for, run, statuses
-from ledger_tenant import PERIOD, Connection, Tenant, refusal
+from elsewhere import keep_at, place_for, run, statuses
+from ledger_tenant import PERIOD, Connection, Tenant, approved, refusal
 from misbehaving_ledger import Elsewhere, misbehaving_ledger
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.gl.settings import LedgerInDoubtError, NoLedgerError, accounts_beside, record, repeat, status
+from ntro_dagster.gl.settings import LedgerInDoubtError, NothingHeldError, accounts_beside, give_up, record, repeat, status
 from ntro_dagster.orchestration.work import Work, waiting
 from ntro_dagster.subledger.registry import subledger_type
 
@@ -205,10 +205,34 @@ def test_the_sensor_asks_for_what_can_be_done_now(tenant: Tenant, app: Connectio
     assert asked()
 
 
+def test_a_ledger_that_never_answers_again_is_given_up(tenant: Tenant, elsewhere: Elsewhere) -> None:
+    entity, place = tenant.new_entity(), place_for("erpnext")
+    owner = tenant.credentials.owner
+    record(owner, provider="erpnext", options=elsewhere.erpnext(place), entity_id=entity, by="operator")
+    (row,) = approved(tenant, entity)
+    elsewhere.mood(place, script=["commit_late"], silence_s=1.0, late_s=2.0)
+    run(tenant, entity)
+    with pytest.raises(LedgerInDoubtError):
+        record(owner, provider="native", options={}, entity_id=entity, by="operator")
+    doubtful = give_up(owner, entity_id=entity, by="operator", reason="it was switched off")
+    assert doubtful == [f"expenses:{row}"]
+    assert statuses(tenant, entity) == {"APPROVED": 1}
+    record(owner, provider="native", options={}, entity_id=entity, by="operator")
+    run(tenant, entity)
+    assert statuses(tenant, entity) == {"POSTED": 1}
+    assert tenant.fetch(
+        "SELECT count(*), min(g.reason), min(g.recorded_by) FROM ledgers.given_up g "
+        "JOIN ledgers.deliveries d ON d.id = g.delivery_id WHERE d.entity_id = %s AND d.code = 'GIVEN_UP'",
+        entity,
+    ) == [(1, "it was switched off", "operator")]
+    with pytest.raises(NothingHeldError):
+        give_up(owner, entity_id=entity, by="operator", reason="again")
+
+
 def test_what_an_operator_says_and_sees(tenant: Tenant, elsewhere: Elsewhere) -> None:
     entity, place = tenant.new_entity(), place_for("erpnext")
     owner = tenant.credentials.owner
-    with pytest.raises(NoLedgerError):
+    with pytest.raises(NothingHeldError):
         repeat(owner, entity_id=entity, by="operator")
     assert record(owner, provider="erpnext", options=elsewhere.erpnext(place), entity_id=entity, by="operator") == place
     approved(tenant, entity, 3)

@@ -2,7 +2,7 @@
 
 import { me } from "../api.js";
 import { h } from "../dom.js";
-import { sentence, short } from "../words.js";
+import { sentence, short, words } from "../words.js";
 
 const LOW_CONFIDENCE = 0.8;
 const WIDTHS = { money: "minmax(112px, 0.8fr)", ratio: "92px", integer: "80px", date: "116px", instant: "150px", timestamp: "150px", boolean: "70px", json: "90px" };
@@ -118,7 +118,7 @@ function drawCell(cell, column, state) {
 
 function drawState(cell, state) {
   const { row, status, note } = state;
-  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length, row?.assigned_to, row?.changed, row?.successor].join("|");
+  const said = [status, row?.waiting?.signal_id, row?.waiting?.kind, note?.short, note?.words, row?.findings.length, row?.duplicate_of, row?.signed_by.length, row?.assigned_to, row?.changed, row?.successor, row?.held?.at].join("|");
   if (cell.dataset.said === said) return;
   cell.dataset.said = said;
   cell.className = "cell cell-state";
@@ -137,6 +137,7 @@ function stateOf({ row, status, note }) {
     parts.push(h("span", { class: mine ? "badge badge-accent" : "badge", title: `assigned to ${row.assigned_to}` }, mine ? "@ me" : `@ ${row.assigned_to.replace("user:", "")}`));
   }
   if (row?.successor) parts.push(h("span", { class: "badge", title: "another row stands in its place" }, "reinstated"));
+  if (row?.held) parts.push(h("span", { class: "badge badge-bad", title: `${words(row.held.code)}: ${row.held.detail}` }, "not posted"));
   if (row?.findings.length) parts.push(h("span", { class: "badge badge-bad", title: row.findings.map((found) => found.message).join("; ") }, `▲ ${row.findings.length}`));
   if (row?.duplicate_of) parts.push(h("span", { class: "badge badge-warn", title: `${row.duplicate_of} more that look the same` }, `×${row.duplicate_of + 1}`));
   return parts;
