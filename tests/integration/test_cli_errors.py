@@ -264,15 +264,9 @@ def test_a_home_that_was_stopped(tmp_path: Path) -> None:
         for command in (
             ["tenant", "list"],
             ["tenant", "create", "beta", "--name", "Beta"],
-            ["entity", "create", "x", "-t", "acme", "--name", "X"],
-            ["entity", "list", "-t", "acme"],
             ["ingest", str(document), "-t", "acme"],
             ["rows", "expenses", "-t", "acme"],
-            ["review", "approve", "-t", "acme", "--subledger", "expenses", "-p", "2025-01"],
-            ["trial-balance", "-t", "acme", "-e", "spv-1", "-p", "2025-01"],
-            ["run", "list"],
             ["run", "start", "expense-processor", "-t", "acme", "-e", "spv-1", "-p", "2025-01"],
-            ["schedule", "list"],
         ):
             assert ntro.refused(*command) == ("NOT_RUNNING", 3)
         assert not (ntro.home / "tenants" / "beta").exists()

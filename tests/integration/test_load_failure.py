@@ -44,6 +44,7 @@ BROKEN = {
     "the end of the process": (f"import sys\nsys.exit({SECRET!r})\n", SECRET),
     "no definitions": ("", "defs"),
 }
+SHORT = {"a secret in what is raised", "the end of the process"}
 ASK = """{ locationOrError: workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
   __typename ... on PythonError { message className stack errorChain { error { message stack } } } } } } } }"""
 
@@ -139,7 +140,7 @@ def place(
         shutil.rmtree(home.sockets)
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in SHORT else pytest.mark.long) for kind in BROKEN])
 def test_what_does_not_load_is_told_by_an_error_id_and_comes_back(place: Place, kind: str) -> None:
     text, story = BROKEN[kind]
     place.code.write_text(text)

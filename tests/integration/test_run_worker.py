@@ -95,7 +95,7 @@ def code_server(home: Home, slug: str, **more: str) -> ProcessSpec:
     return code_server_process(home, slug, stub | more)
 
 
-@pytest.fixture(scope="module", params=["forkserver", "spawn"])
+@pytest.fixture(scope="module", params=["forkserver", pytest.param("spawn", marks=pytest.mark.long)])
 def host(
     request: pytest.FixtureRequest,
     postgres_server: PostgresServer,

@@ -221,6 +221,7 @@ def test_the_ledger_adds_up_in_sql_as_in_python(month_end: MonthEnd) -> None:
     assert all(total == round(total, 2) for (_, _, status, _), total in sums.items() if status == "PENDING"), "whole pennies"
 
 
+@pytest.mark.long
 def test_doing_everything_again_changes_nothing(month_end: MonthEnd) -> None:
     before = month_end.fingerprint()
     assert before["ingest.submitted_records"][0] == DATA_ROWS - CATALOGUE_ROWS

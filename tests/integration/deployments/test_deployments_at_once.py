@@ -104,6 +104,9 @@ def kill_postgres(site: Site) -> None:
     _kill(postmaster)
 
 
+SHORT = {(kill_code_server, "reload_location"), (kill_postgres, "carry_out")}
+
+
 def come_back(site: Site) -> None:
     def answers() -> bool:
         with suppress(psycopg.Error, OperationalError, psutil.Error, OSError):
@@ -113,8 +116,14 @@ def come_back(site: Site) -> None:
     eventually(answers, "everything answers again")
 
 
-@pytest.mark.parametrize("name", ["carry_out", "keep_survey", "reload_location"])
-@pytest.mark.parametrize("kill", [kill_code_server, kill_postgres])
+DEATHS = [
+    pytest.param(kill, name, marks=() if (kill, name) in SHORT else pytest.mark.long)
+    for kill in (kill_code_server, kill_postgres)
+    for name in ("carry_out", "keep_survey", "reload_location")
+]
+
+
+@pytest.mark.parametrize(("kill", "name"), DEATHS)
 def test_something_dies_under_a_deployment(
     both: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, kill: Callable[[Site], None]
 ) -> None:

@@ -16,6 +16,7 @@ from ntro_dagster.host.tenancy import create_tenant
 TENANT = "acme"
 
 
+@pytest.mark.long
 def test_a_port_that_somebody_took_meanwhile_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     with installed() as site, socket.socket() as first:
         taken: list[str] = []

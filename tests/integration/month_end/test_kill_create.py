@@ -61,7 +61,7 @@ TENANT_POINTS = {
     "process started": ("ntro_dagster.host.supervision", "Supervisor.add", 2),
     "serving": ("ntro_dagster.host.installation", "Installation.start_services", 1),
 }
-SHORT = {"some migrations", "process started", "partition added"}
+SHORT = {"process started", "partition added"}
 ENTITY_POINTS = {
     "registered": ("ntro_dagster.workspace.registry", "Registry.create_entity", 1),
     "partition added": ("ntro_dagster.host.tenancy", "_add_partitions", 1),
