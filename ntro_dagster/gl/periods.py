@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from ntro_dagster.boundary.periods import shifted
 from ntro_dagster.errors import UsageError
 from ntro_dagster.platforms.postgres.database import Actor, RefusedByDatabaseError, TenantDatabase
@@ -272,7 +274,10 @@ async def confirm_reopening(database: TenantDatabase, *, entity_id: UUID, period
     asked = _asked(await period_status(database, entity_id=entity_id, period=period), await _acts(database, entity_id, period))
     if asked is None:
         raise ReopeningNotAskedError(period=period)
-    await _act(database, Act.REOPEN, entity_id=entity_id, period=period, by=by, reason=reason, asked=asked.id)
+    try:
+        await _act(database, Act.REOPEN, entity_id=entity_id, period=period, by=by, reason=reason, asked=asked.id)
+    except psycopg.errors.UniqueViolation:  # somebody else has confirmed it meanwhile
+        raise ReopeningNotAskedError(period=period) from None
 
 
 async def _act(database: TenantDatabase, act: Act, **said: Any) -> None:

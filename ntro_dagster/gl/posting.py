@@ -277,7 +277,7 @@ class Batches:
     async def _around(self, rows: list[Any]) -> None:
         """What can be posted. Raises: the last refusal, where there are more than `MOST_REFUSED`."""
         journals: list[JournalProposal] = []
-        for some in [rows] if hasattr(self._handle.model, "aggregate_for_gl") else [[row] for row in rows]:
+        for some in [rows] if hasattr(self._handle.kind.model, "aggregate_for_gl") else [[row] for row in rows]:
             try:
                 journals += self._propose(some)
             except Exception as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,11 +15,12 @@ from ledger_tenant import PERIOD, Tenant, approved
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.gl import posting
-from ntro_dagster.gl.posting import AccountUnknownError, Posted, RowsNotPostedError, post_approved
+from ntro_dagster.gl.posting import AccountUnknownError, Posted, RowsLostError, RowsNotPostedError, post_approved
 from ntro_dagster.gl.settings import repeat
 from ntro_dagster.gl.translation import RateMissingError
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up, trial_balance
 from ntro_dagster.platforms.postgres.database import RefusedByDatabaseError, TenantDatabase
+from ntro_dagster.subledger import JournalEntryLineItem, JournalProposal, external_id_of
 from ntro_dagster.subledger.registry import subledger_type
 
 
@@ -254,6 +256,45 @@ def test_where_nearly_all_are_refused_it_is_no_rows_fault(tenant: Tenant, entity
     with pytest.raises(AccountUnknownError):
         post(tenant, entity)
     assert (posted_rows(tenant, entity), held(tenant, entity)) == (0, [])
+
+
+def test_rows_that_make_one_journal_are_posted_and_held_back_together(
+    tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By supplier: one journal for all rows of each."""
+    model: Any = subledger_type("expenses").model
+
+    def by_vendor(rows: Sequence[Any]) -> Iterator[JournalProposal]:
+        for vendor in sorted({row.vendor for row in rows}):
+            own = [row for row in rows if row.vendor == vendor]
+            total = sum((row.amount_gross for row in own), Decimal(0))
+            yield JournalProposal(
+                external_id=external_id_of("expenses", [row.id for row in own]),
+                row_ids=tuple(row.id for row in own),
+                posting_date=date(2025, 1, 31),
+                description=vendor,
+                currency="GBP",
+                lines=(
+                    JournalEntryLineItem(account_code=own[0].category, debit=total),
+                    JournalEntryLineItem(account_code="2000", credit=total, party=vendor),
+                ),
+            )
+
+    monkeypatch.setattr(model, "aggregate_for_gl", by_vendor, raising=False)
+    good = approved(tenant, entity, 3, vendor="Able", category="5000")
+    bad = approved(tenant, entity, 2, vendor="Baker", category="9995")
+    approved(tenant, entity, 2, vendor="Charlie", category="5000")
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert (journals(tenant, entity), posted_rows(tenant, entity)) == (2, 5)
+    assert held(tenant, entity) == [(row, "ACCOUNT_UNKNOWN") for row in sorted(bad)]
+    named = "SELECT r.row_id FROM ledgers.journals j JOIN ledgers.journal_rows r ON r.journal_id = j.id WHERE j.description = %s"
+    assert sorted(tenant.fetch(named, "Able")) == [(row,) for row in sorted(good)]
+    monkeypatch.setattr(model, "aggregate_for_gl", lambda rows: list(by_vendor(rows[1:])))
+    approved(tenant, entity, 2, vendor="Delta", category="5000")
+    with pytest.raises(RowsLostError):
+        post(tenant, entity)
+    assert posted_rows(tenant, entity) == 5
 
 
 @pytest.mark.parametrize(

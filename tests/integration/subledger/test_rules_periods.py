@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from ledger_tenant import PERIOD, Connection, Tenant, code_of, move, refusal, use_signal
 
+from ntro_dagster.gl import periods
 from ntro_dagster.gl.periods import (
     CloseNeedsReasonError,
     PeriodNotReadyError,
@@ -338,6 +340,50 @@ def test_the_platforms_own_words_reopen_too(tenant: Tenant, entity: UUID) -> Non
 
     asyncio.run(both())
     assert status(tenant, entity) is PeriodStatus.OPEN
+
+
+def test_of_two_who_confirm_at_one_moment_one_does(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    close(tenant, entity)
+    assert act(tenant, entity, "ASK_REOPEN", by="user:ann") is None
+    both = threading.Barrier(2)
+    record = periods._act
+
+    async def together(*given: Any, **said: Any) -> None:
+        both.wait(30)  # each has seen that it is asked
+        await record(*given, **said)
+
+    monkeypatch.setattr(periods, "_act", together)
+
+    def confirm(_: int) -> str:
+        async def one() -> None:
+            async with tenant.database("desk") as database:
+                await confirm_reopening(database, entity_id=entity, period=PERIOD, by="user:bob", reason="agreed")
+
+        try:
+            asyncio.run(one())
+        except ReopeningNotAskedError:
+            return "late"
+        return "reopened"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(confirm, range(2))) == ["late", "reopened"]
+    assert status(tenant, entity) is PeriodStatus.OPEN
+
+
+def test_a_type_without_its_table_stands_in_no_close(tenant: Tenant, entity: UUID) -> None:
+    with tenant.as_owner() as owner:
+        columns = [name for (name,) in owner.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'system.subledger_types'::regclass AND attnum > 0 "
+            "AND NOT attisdropped AND attname <> 'table_name'").fetchall()]  # fmt: skip
+        owner.execute(
+            f"INSERT INTO system.subledger_types (table_name, {', '.join(columns)}) "
+            f"SELECT 'gone__lines', {', '.join(columns)} FROM system.subledger_types WHERE table_name = 'expenses'"
+        )
+    try:
+        assert state(tenant, entity).ready
+    finally:
+        with tenant.as_owner() as owner:
+            owner.execute("DELETE FROM system.subledger_types WHERE table_name = 'gone__lines'")
 
 
 # Who
