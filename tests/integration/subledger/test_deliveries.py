@@ -73,6 +73,22 @@ def test_rows_are_posted_in_both_ledgers(tenant: Tenant, entity: UUID, elsewhere
     assert_in_both(tenant, entity, elsewhere, place, 10)
     assert {attempts for _, _, attempts, _ in deliveries(tenant, entity)} == {1}
     assert run(tenant, entity).rows == 0
+    here = tenant.fetch(
+        "SELECT l.account_code, sum(l.debit - l.credit) FROM ledgers.journals j "
+        "JOIN ledgers.journal_lines l ON l.journal_id = j.id WHERE j.entity_id = %s GROUP BY 1 ORDER BY 1",
+        entity,
+    )
+    assert asyncio.run(balances(provider, elsewhere, place, on=date(2025, 1, 31))) == here
+    assert asyncio.run(balances(provider, elsewhere, place, on=date(2024, 12, 31))) == []
+
+
+async def balances(provider: str, elsewhere: Elsewhere, place: str, *, on: date) -> list[tuple[str, Decimal]]:
+    """By account code, as the ledger says."""
+    there = provider_of(GLSetting(provider, place, options_for(provider, elsewhere, place)), entity="x")
+    try:
+        return sorted((each.account.split(" - ")[0], each.balance) for each in await there.trial_balance(on))
+    finally:
+        await there.aclose()
 
 
 @pytest.mark.parametrize("word", WRITES)
