@@ -18,8 +18,8 @@ from pydantic import ValidationError
 import ntro_dagster
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.bundles.active import ACTIVE, active_set
+from ntro_dagster.gl.batches import proposer
 from ntro_dagster.gl.chart import NamedAccounts
-from ntro_dagster.gl.posting import proposer
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
 from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import findings_of

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from ntro_dagster.errors import NtroError, TransientError
+from ntro_dagster.gl.batches import Batches
+from ntro_dagster.gl.booking import PostingConflictError
 from ntro_dagster.gl.outbox import FREE, Delivery, Outbox
-from ntro_dagster.gl.posting import Batches, Posted, PostingConflictError
+from ntro_dagster.gl.posting import Posted
 from ntro_dagster.gl.providers.errors import (
     ConnectionError_,
     LedgerUnreachableError,

@@ -16,7 +16,8 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.gl.posting import NOT_HELD, move_rows, write
+from ntro_dagster.gl.batches import NOT_HELD
+from ntro_dagster.gl.booking import move_rows, write
 from ntro_dagster.gl.providers.resolve import GLSetting
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle

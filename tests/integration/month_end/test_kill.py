@@ -15,7 +15,7 @@ from freezing import freezing, prepare_freezing
 from installed import APPROVER, Client, Site, add_tenant, assert_posted_once, assert_sound, eventually, installed, invent
 from killing import KILLS, TENANT
 
-from ntro_dagster.gl.posting import BATCH
+from ntro_dagster.gl.batches import BATCH
 from ntro_dagster.host.tenancy import ensure_entities
 
 PERIOD = "2026-03"

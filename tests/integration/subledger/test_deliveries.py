@@ -28,8 +28,8 @@ from elsewhere import (
 from ledger_tenant import Tenant, approved
 from misbehaving_ledger import SECRETS, WRITES, Elsewhere, misbehaving_ledger
 
+from ntro_dagster.gl.booking import PostingConflictError
 from ntro_dagster.gl.delivery import JournalsRefusedError
-from ntro_dagster.gl.posting import PostingConflictError
 from ntro_dagster.gl.providers.errors import ConnectionError_
 from ntro_dagster.gl.providers.provider import JournalEntries
 from ntro_dagster.gl.providers.resolve import GLSetting, provider_of

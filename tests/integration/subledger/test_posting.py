@@ -14,8 +14,9 @@ import pytest
 from ledger_tenant import PERIOD, Tenant, approved
 from psycopg.types.json import Jsonb
 
-from ntro_dagster.gl import posting
-from ntro_dagster.gl.posting import AccountUnknownError, Posted, RowsLostError, RowsNotPostedError, post_approved
+from ntro_dagster.gl import batches
+from ntro_dagster.gl.batches import AccountUnknownError, Batches, RowsLostError, RowsNotPostedError
+from ntro_dagster.gl.posting import Posted, post_approved
 from ntro_dagster.gl.settings import repeat
 from ntro_dagster.gl.translation import RateMissingError
 from ntro_dagster.gl.trial_balance import TrialBalance, draw_up, trial_balance
@@ -104,7 +105,7 @@ def test_only_approved_rows_of_the_partition_are_posted(tenant: Tenant, entity: 
 
 
 def test_posting_twice_posts_once(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "BATCH", 4)
+    monkeypatch.setattr(batches, "BATCH", 4)
     approved(tenant, entity, 10)
     assert post(tenant, entity) == [Posted(10, 3)]
     assert post(tenant, entity) == [Posted()]
@@ -112,7 +113,7 @@ def test_posting_twice_posts_once(tenant: Tenant, entity: UUID, monkeypatch: pyt
 
 
 def test_runs_at_once_post_each_row_once(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "BATCH", 3)
+    monkeypatch.setattr(batches, "BATCH", 3)
     approved(tenant, entity, 20)
     results = post(tenant, entity, runs=3)
     assert sum(posted.rows for posted in results) == 20
@@ -123,7 +124,7 @@ def test_runs_at_once_post_each_row_once(tenant: Tenant, entity: UUID, monkeypat
 def test_a_death_at_any_statement_leaves_whole_batches_and_the_next_run_completes(
     tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     dies_at, seen = 0, 0
 
     def mortal(method: Any) -> Any:
@@ -175,7 +176,7 @@ def held(tenant: Tenant, entity: UUID) -> list[tuple[Any, ...]]:
 def test_a_row_that_cannot_be_posted_is_held_back_alone(
     tenant: Tenant, entity: UUID, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "BATCH", 4)
+    monkeypatch.setattr(batches, "BATCH", 4)
     with tenant.as_owner() as owner:
         owner.execute("INSERT INTO ledgers.accounts VALUES ('0002', 'old', 'EXPENSE', FALSE) ON CONFLICT DO NOTHING")
     approved(tenant, entity, 5)
@@ -216,15 +217,15 @@ def test_what_is_held_back_is_let_go_by(tenant: Tenant, entity: UUID, change: Ca
 def test_a_change_during_the_posting_is_not_missed(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chart changed after the row was judged and before it was held: it is not held, and tried again."""
     (bad,) = approved(tenant, entity, category="9997")
-    hold = posting.Batches._hold
+    hold = Batches._hold
 
-    async def later(batches: posting.Batches, seen: int) -> None:
+    async def later(of: Batches, seen: int) -> None:
         with tenant.as_owner() as owner:
             owner.execute("INSERT INTO ledgers.accounts VALUES ('9997', 'late', 'EXPENSE')")
-        monkeypatch.setattr(posting.Batches, "_hold", hold)
-        await hold(batches, seen)
+        monkeypatch.setattr(Batches, "_hold", hold)
+        await hold(of, seen)
 
-    monkeypatch.setattr(posting.Batches, "_hold", later)
+    monkeypatch.setattr(Batches, "_hold", later)
     with pytest.raises(RowsNotPostedError):
         post(tenant, entity)
     assert tenant.fetch("SELECT code FROM ledgers.posting_refusals WHERE row_id = %s", bad) == [("ACCOUNT_UNKNOWN",)]
@@ -250,7 +251,7 @@ def test_a_proposal_that_fails_holds_its_row_alone(tenant: Tenant, entity: UUID,
 
 
 def test_where_nearly_all_are_refused_it_is_no_rows_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "MOST_REFUSED", 3)
+    monkeypatch.setattr(batches, "MOST_REFUSED", 3)
     approved(tenant, entity, 2)
     approved(tenant, entity, 5, category="9996")
     with pytest.raises(AccountUnknownError):
