@@ -76,13 +76,29 @@ def test_which_ledger_an_entity_has(home: Path, deployed: DatabaseCredentials) -
             "GL_OPTIONS_INVALID",
         ),
         (("set", "erpnext", "-o", "company"), "GL_OPTION_UNREADABLE"),
-        (("retry",), "NO_LEDGER_ELSEWHERE"),
+        (("retry",), "NOTHING_HELD_BACK"),
     ],
 )
 def test_what_is_off_is_refused(home: Path, arguments: tuple[str, ...], code: str) -> None:
     refused, told = ntro(home, "gl", *arguments, "--tenant", "acme")
     assert (refused, told["code"]) == (2, code)
     assert told["mend"] and "hunter2" not in json.dumps(told)
+
+
+def test_giving_up_says_why_and_what_is_in_doubt(home: Path, deployed: DatabaseCredentials) -> None:
+    entity = new_entity(deployed)
+    give_up = ("gl", "give-up", "--tenant", "acme", "--entity", entity, "--reason", "switched off")
+    assert ntro(home, *give_up)[1]["code"] == "NOTHING_HELD_BACK"
+    assert ntro(home, *XERO, "--entity", entity)[0] == 0
+    with psycopg.connect(deployed.owner) as owner:
+        owner.execute(
+            "INSERT INTO ledgers.deliveries (id, entity_id, period, subledger, external_id, provider, place, proposal, run_id, "
+            "attempts, wait_until) SELECT gen_random_uuid(), id, '2025-01', 'expenses', 'expenses:' || n, 'xero', %s, '{}', "
+            "gen_random_uuid(), n, CASE WHEN n > 0 THEN now() END FROM system.entities, generate_series(0, 1) n WHERE slug = %s",
+            [ORGANISATION, entity],
+        )
+    assert ntro(home, *give_up) == (0, {"tenant": "acme", "entity": entity, "in_doubt": ["expenses:1"]})
+    assert ntro(home, "gl", "set", "native", "--tenant", "acme", "--entity", entity)[0] == 0
 
 
 def test_a_secret_is_a_private_file_and_nowhere_else(
