@@ -74,7 +74,7 @@ class Ledger:
         return self.moods.setdefault(place, Mood())
 
     def chance(self, place: str) -> random.Random:
-        return self.randoms.setdefault(place, random.Random(f"{place}/{self.mood(place).seed}"))  # noqa: S311 - chance
+        return self.randoms.setdefault(place, random.Random(self.mood(place).seed))  # noqa: S311 - chance
 
     def next(self, place: str, *, write: bool) -> str:
         with self.lock:

@@ -35,7 +35,7 @@ def ntro() -> Iterator[CommandLine]:
 
 @pytest.fixture(scope="module")
 def failed(ntro: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A posting that found no account."""
+    """A posting that found no account for its one row."""
     path = write_return(tmp_path_factory.mktemp("r") / "2025-01" / "a.csv", "SPV One,05/01/2025,Rail Ltd,100.00")
     ntro.ok("ingest", path, "--tenant", "acme", "--wait")
     with psycopg.connect((ntro.home / "tenants/acme/credentials/owner").read_text().strip(), autocommit=True) as owner:
@@ -51,7 +51,7 @@ def failed(ntro: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_a_failed_run_says_what_to_type_next(ntro: CommandLine, failed: dict[str, Any]) -> None:
     (failure,) = failed["failures"]
     assert failure["asset"] == "ledgers/journals"
-    assert failure["code"].startswith("ACCOUNT_")
+    assert failure["code"] == "ROWS_NOT_POSTED"
     human = ntro("run", "show", failed["run_id"]).out
     assert f"ledgers/journals: {failure['code']} (error {failure['error_id']})\n" in human
     assert f"→ ntro errors show {failure['error_id']} --tenant acme\n" in human

@@ -135,7 +135,7 @@ def test_misbehaving_all_the_time(
         retry_after="0",
     )
     approved(tenant, entity, 5)
-    run_until_posted(tenant, entity, 5, within_s=40)
+    run_until_posted(tenant, entity, 5, within_s=120)
     assert_in_both(tenant, entity, elsewhere, place, 5)
 
 

@@ -12,6 +12,7 @@ import pytest
 from ledger_tenant import PERIOD, Tenant
 
 from ntro_dagster.gl import proposing
+from ntro_dagster.gl.batches import RowsNotPostedError
 from ntro_dagster.gl.journals import JournalNotFoundError, JournalNumberInvalidError, journal, journals
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.proposing import HANDED_IN, propose
@@ -215,8 +216,10 @@ def test_the_database_refuses_a_mirror_that_was_edited(tenant: Tenant, entity: U
 
     asyncio.run(edit())
     assert decide(tenant, entity, "approve") == 1
-    with pytest.raises(Exception, match="REVERSAL_DIFFERS"):
+    with pytest.raises(RowsNotPostedError, match="ROWS_NOT_POSTED"):
         post(tenant, entity)
+    held = "SELECT h.code FROM ledgers.held h JOIN ledgers.journal_proposals p ON p.id = h.row_id WHERE p.entity_id = %s"
+    assert tenant.fetch(held, entity) == [("REVERSAL_DIFFERS",)]
 
 
 def test_numbers_that_are_none(tenant: Tenant, entity: UUID) -> None:
