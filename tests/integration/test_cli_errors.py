@@ -255,31 +255,6 @@ def test_a_home_that_was_never_started() -> None:
         assert not ntro.home.exists()
 
 
-def test_a_home_that_was_stopped(tmp_path: Path) -> None:
-    with installed() as ntro:
-        document = write_return(tmp_path / "2025-01" / "a.csv", "SPV One,05/01/2025,Rail Ltd,1.00")
-        assert ntro.ok("down")["stopped"] is True
-        assert ntro.ok("down")["stopped"] is False
-        assert ntro("status", "--json").code == 3
-        for command in (
-            ["tenant", "list"],
-            ["tenant", "create", "beta", "--name", "Beta"],
-            ["ingest", str(document), "-t", "acme"],
-            ["rows", "expenses", "-t", "acme"],
-            ["run", "start", "expense-processor", "-t", "acme", "-e", "spv-1", "-p", "2025-01"],
-        ):
-            assert ntro.refused(*command) == ("NOT_RUNNING", 3)
-        assert not (ntro.home / "tenants" / "beta").exists()
-        assert not list((ntro.home / "tenants/acme/documents").iterdir())
-        assert ntro("doctor").code == 0  # nothing runs: a warning
-
-        credential = ntro.home / "tenants/acme/credentials/owner"
-        assert credential.is_file()
-        credential.write_text("garbage")
-        assert ntro.refused("up", "--detach")[1] != 0
-        assert ntro("status", "--json").code == 3  # a start that fails leaves nothing running
-
-
 @pytest.mark.usefixtures("untouched")
 def test_a_full_disk_under_the_document_store(ntro: CommandLine, tmp_path: Path) -> None:
     lines = [f"SPV One,05/01/2025,Rail Ltd,{n}.00" for n in range(1, 5000)]
@@ -298,3 +273,29 @@ def test_a_full_disk_under_the_home() -> None:
         small = CommandLine(disk / "home")
         assert small.refused("up", "--detach") == ("DISK_FULL", 1)
         assert not (small.home / "home.json").exists()
+
+
+def test_a_home_that_was_stopped(ntro: CommandLine, tmp_path: Path) -> None:
+    """Last here: it stays stopped."""
+    document = write_return(tmp_path / "2025-01" / "a.csv", "SPV One,05/01/2025,Rail Ltd,1.00")
+    documents = set((ntro.home / "tenants/acme/documents").iterdir())
+    assert ntro.ok("down")["stopped"] is True
+    assert ntro.ok("down")["stopped"] is False
+    assert ntro("status", "--json").code == 3
+    for command in (
+        ["tenant", "list"],
+        ["tenant", "create", "beta", "--name", "Beta"],
+        ["ingest", str(document), "-t", "acme"],
+        ["rows", "expenses", "-t", "acme"],
+        ["run", "start", "expense-processor", "-t", "acme", "-e", "spv-1", "-p", "2025-01"],
+    ):
+        assert ntro.refused(*command) == ("NOT_RUNNING", 3)
+    assert not (ntro.home / "tenants" / "beta").exists()
+    assert set((ntro.home / "tenants/acme/documents").iterdir()) == documents
+    assert ntro("doctor").code == 0  # nothing runs: a warning
+
+    credential = ntro.home / "tenants/acme/credentials/owner"
+    assert credential.is_file()
+    credential.write_text("garbage")
+    assert ntro.refused("up", "--detach")[1] != 0
+    assert ntro("status", "--json").code == 3  # a start that fails leaves nothing running
