@@ -134,6 +134,8 @@ def status(*, tenant: TenantOption, entity: EntityFilter = None) -> None:
                 *(Column(name.replace("_", " ").capitalize(), right=True) for name in counted),
             ]
             table(columns, [(x["entity"], x["period"], *(str(x[name] or "") for name in counted)) for x in found["deliveries"]])
+        for x in found["given_up"]:
+            note(f"{x['entity']} {x['period']}: {x['external_id']} may be in {x['provider']} {x['place']}, which was given up")
         for x in found["findings"]:
             note(f"{x['entity']} {x['period']}: {x['code']} {x['provider_ref']} ({x['external_id']})")
 

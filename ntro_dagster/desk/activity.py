@@ -24,12 +24,18 @@ class RunUnknownError(NotFoundError):
     mend = "the page of runs lists those that did"
 
 
+TOUCHED = "h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED', 'HELD')"
+"""Of history `h`: that a row was changed, and not only spoken of."""
+
+
 async def runs(database: TenantDatabase) -> list[dict[str, Any]]:
     """The last ones, with how many rows each touched and how it failed, if it did."""
     return await database.fetch(
         """SELECT r.run_id, e.slug AS entity, r.period, r.runbook, r.version, r.began_at,
                   (SELECT count(*) FROM system.changes c JOIN system.history h ON h.change_id = c.id
-                    WHERE c.run_id = r.run_id AND h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED', 'HELD')) AS changes,
+                    WHERE c.run_id = r.run_id AND """
+        + TOUCHED
+        + """) AS changes,
                   (SELECT array_agg(DISTINCT x.code) FROM system.errors x WHERE x.run_id = r.run_id) AS errors
              FROM (SELECT * FROM system.runs ORDER BY began_at DESC LIMIT %s) r JOIN system.entities e ON e.id = r.entity_id
             ORDER BY r.began_at DESC""",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ntro_dagster.desk.activity import TOUCHED
 from ntro_dagster.desk.sittings import Sitting
 from ntro_dagster.desk.task_requests import MAY_ASK
 from ntro_dagster.platforms.postgres.database import TenantDatabase
@@ -35,11 +36,11 @@ SELECT w.id, w.runbook, w.cron, w.timezone, w.paused,
                 WHERE q.workflow_id = w.id AND q.period = %(period)s AND q.settled_at IS NULL) AS waits
   FROM system.workflows w WHERE w.entity_id = %(entity)s AND w.closed_at IS NULL ORDER BY w.runbook"""
 
-_REQUESTS = """
+_REQUESTS = f"""
 SELECT q.id, q.runbook, q.filed_by, q.filed_at, q.settled_at, q.run_id, q.code,
        coalesce(q.settled_at, q.filed_at + INTERVAL '1 hour') > now() - %(watched)s * INTERVAL '1 second' AS watched,
        (SELECT count(*) FROM system.changes c JOIN system.history h ON h.change_id = c.id
-         WHERE c.run_id = q.run_id AND h.action NOT IN ('REFUSED', 'SIGNED', 'SUPERSEDED')) AS changes,
+         WHERE c.run_id = q.run_id AND {TOUCHED}) AS changes,
        (SELECT array_agg(DISTINCT x.code) FROM system.errors x WHERE x.run_id = q.run_id) AS errors
   FROM system.task_requests q WHERE q.entity_id = %(entity)s AND q.period = %(period)s ORDER BY q.seq DESC LIMIT %(most)s"""
 

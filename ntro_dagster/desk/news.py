@@ -46,15 +46,20 @@ def news(kind: TypeDescription, where: Filter, member: Sitting) -> sql.Composabl
     found = (
         sql.SQL("{}::uuid").format(sql.Literal(entity))
         if entity is None or isinstance(entity, UUID)
-        else sql.SQL("(SELECT e.id FROM system.entities e WHERE e.slug = {})").format(sql.Literal(entity))
+        else sql.SQL("(SELECT e.id FROM system.entities e WHERE e.slug = {})").format(_inlined(entity))
     )
-    names = {"ledger": sql.Literal(kind.table), "login": sql.Literal(member.login)}
+    names = {"ledger": sql.Literal(kind.table), "login": _inlined(member.login)}
     return sql.SQL(_NEWS).format(**names, entity=found, period=sql.Literal(where.period))
+
+
+def _inlined(text: str) -> sql.Composable:
+    """Where the statement takes parameters as well, a percent sign would be taken for one."""
+    return sql.SQL(sql.Literal(text).as_string(None).replace("%", "%%"))
 
 
 async def news_among(database: TenantDatabase, kind: TypeDescription, ids: Sequence[UUID], member: Sitting) -> set[UUID]:
     """Those of these rows that have changed."""
-    condition = sql.SQL(_SINCE_ITS_LOOK).format(ledger=sql.Literal(kind.table), login=sql.Literal(member.login))
+    condition = sql.SQL(_SINCE_ITS_LOOK).format(ledger=sql.Literal(kind.table), login=_inlined(member.login))
     found: list[dict[str, Any]] = await database.fetch(
         sql.SQL("SELECT t.id FROM {} t WHERE t.id = ANY(%s) AND {}").format(sql.Identifier("ledgers", kind.table), condition),
         [list(ids)],

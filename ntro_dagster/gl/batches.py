@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
@@ -14,6 +13,7 @@ from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.gl.bills import as_journal
 from ntro_dagster.gl.booking import book
 from ntro_dagster.gl.chart import AccountRoleMissingError, NamedAccounts, named_accounts
+from ntro_dagster.gl.held_back import Refused, RowsNotPostedError
 from ntro_dagster.gl.reversals import as_translated
 from ntro_dagster.gl.translation import RateMissingError, Wanted, rates, translated
 from ntro_dagster.platforms.postgres.database import Actor, RefusedByDatabaseError
@@ -47,26 +47,13 @@ class RowsLostError(NtroError):
     mend = "correct the type's aggregate_for_gl; nothing of this batch was posted"
 
 
-class RowsNotPostedError(NtroError):
-    """When everything else is posted. Values: `rows`, `which`: the first of them, each with the code of its reason."""
-
-    code = "ROWS_NOT_POSTED"
-    summary = "rows could not be posted; everything else was"
-    detail = "{rows} approved row(s) are held back: {which}"
-    mend = (
-        "the desk shows the reason at each row: take it back and correct it, or correct the chart; they are tried again when "
-        "row, chart, rate or runbook changes, and at `ntro gl retry`"
-    )
-
-
-PROPOSAL_FAILED = "PROPOSAL_FAILED"
-"""Why a row is held back of which no journal could be made, where nothing better is known."""
-
-MOST_REFUSED = 500
-"""Of one batch. More than that is no row's own fault: nothing of the batch is posted, and the last reason is the run's."""
+MOST_REFUSED = 100
+"""Journals of one batch, beside those that wait for a rate. More than that is no row's own fault: nothing of the batch is
+posted, and the last reason is the run's.
+"""
 
 _GENERAL = frozenset(
-    {"PERIOD_CLOSED", "LATER_PERIOD_CLOSED", "ENTITY_CLOSED", "ISOLATION_TOO_HIGH", "LEDGER_CHANGED", "NOT_DELIVERED"}
+    {"PERIOD_CLOSED", "ENTITY_CLOSED", "ISOLATION_TOO_HIGH", "LEDGER_CHANGED", "NOT_DELIVERED", "DELIVERY_UNDER_WAY"}
 )
 """Refusals that leaving a row out does not help against."""
 
@@ -84,7 +71,11 @@ def proposer(kind: SubledgerType, currency: str, accounts: NamedAccounts) -> Pro
         if kind.table == "journal_proposals":
             return model.propose_for_gl(row, currency=currency)  # type: ignore[no-any-return]
         proposal = model.propose_for_gl(row)
-        return as_journal(proposal, accounts) if isinstance(proposal, BillProposal) else proposal
+        if isinstance(proposal, BillProposal):
+            return as_journal(proposal, accounts)
+        if not isinstance(proposal, JournalProposal):
+            raise TypeError(f"propose_for_gl returned {type(proposal).__name__}, not a BillProposal or a JournalProposal")
+        return proposal
 
     def many(rows: Sequence[Any]) -> list[JournalProposal]:
         journals = list(model.aggregate_for_gl(rows))
@@ -96,21 +87,6 @@ def proposer(kind: SubledgerType, currency: str, accounts: NamedAccounts) -> Pro
     return many if hasattr(model, "aggregate_for_gl") else lambda rows: [one(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Rows that are held back together, because they would make one journal."""
-
-    rows: tuple[uuid.UUID, ...]
-    code: str
-    detail: str
-
-    @classmethod
-    def because(cls, rows: Sequence[uuid.UUID], error: Exception) -> Self:
-        if isinstance(error, NtroError):
-            return cls(tuple(rows), error.code, error.explain())
-        return cls(tuple(rows), PROPOSAL_FAILED, f"{type(error).__name__}: {error}")
-
-
 class Batches:
     """One transaction after the other, in the order of the rows' ids.
 
@@ -118,6 +94,7 @@ class Batches:
     its reason, in the same transaction; so are those for which no rate is known.
 
     Args:
+        seen: `ledgers.releases.number` before anything was judged: what has changed since is judged anew by the next run.
         put: what is done with a batch's journals in its transaction.
         free: which approved rows are taken, of `t`.
     """
@@ -129,32 +106,32 @@ class Batches:
         currency: str,
         *,
         accounts: NamedAccounts,
+        seen: int,
         put: Put = book,
         free: sql.Composable = NOT_HELD,
     ) -> None:
         self._handle, self._period, self._currency, self._accounts = handle, period, currency, accounts
         self._propose = proposer(handle.kind, currency, accounts)
-        self._put, self._free = put, free
+        self._put, self._free, self._seen = put, free, seen
         self._reached = _FIRST
-        self._wanted: set[Wanted] = set()
         self._refused: list[Refused] = []
         self.posted = 0
         self.refused: list[Refused] = []
 
     @classmethod
     async def of(cls, handle: SubledgerHandle, *, period: str, currency: str, **how: Any) -> Self:
-        return cls(handle, period, currency, accounts=await named_accounts(handle.database), **how)
+        seen = (await handle.database.fetch_single("SELECT number FROM ledgers.releases"))["number"]
+        return cls(handle, period, currency, accounts=await named_accounts(handle.database), seen=seen, **how)
 
     def refuse_the_rest(self) -> None:
         """When all else is done. Raises: `RowsNotPostedError`, `RateMissingError`."""
-        faults = [each for each in self.refused if each.code != RateMissingError.code]
-        if faults:
-            named = [f"{row} {each.code}" for each in faults for row in each.rows]
+        if faults := [each for each in self.refused if each.wanted is None]:
+            named = [f"{row} {each.code} ({each.detail})" for each in faults for row in each.rows]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-            raise RowsNotPostedError(rows=len(named), which=", ".join(named[:_NAMED]) + more)
+            raise RowsNotPostedError(rows=len(named), which="; ".join(named[:_NAMED]) + more)
         if self.refused:
-            rates = ", ".join(f"{each.currency} on {each.day.isoformat()}" for each in sorted(self._wanted, key=str))
-            raise RateMissingError(rates=rates, rows=sum(len(each.rows) for each in self.refused))
+            wanted = sorted({each.wanted for each in self.refused if each.wanted})
+            raise RateMissingError(rates=", ".join(wanted), rows=sum(len(each.rows) for each in self.refused))
 
     async def post(self) -> bool:
         """Whether there were rows to look at."""
@@ -173,7 +150,6 @@ class Batches:
         handle, database = self._handle, self._handle.database
         self.posted, self._refused = 0, []
         async with database.transaction(Actor.run(handle.task_id)):
-            seen = (await database.fetch_single("SELECT number FROM ledgers.releases"))["number"]  # before anything is judged
             rows = await self._taken()
             if not rows:
                 return False
@@ -183,7 +159,7 @@ class Batches:
             still = {row["id"] for row in await database.fetch(question, [[row["id"] for row in rows]])}
             if models := [handle.model(row) for row in rows if row["id"] in still]:
                 await put(models)
-            await self._hold(seen)
+            await self._hold()
         return True
 
     @property
@@ -204,15 +180,20 @@ class Batches:
 
     async def _around(self, rows: list[Any]) -> None:
         """What can be posted. Raises: the last refusal, where there are more than `MOST_REFUSED`."""
-        journals: list[JournalProposal] = []
-        for some in [rows] if hasattr(self._handle.kind.model, "aggregate_for_gl") else [[row] for row in rows]:
-            try:
-                journals += self._propose(some)
-            except Exception as error:
-                if len(some) > 1:
-                    raise  # the journals of many rows are the type's own: it has to be corrected
-                self._refuse([row.id for row in some], error)
+        if hasattr(self._handle.kind.model, "aggregate_for_gl"):
+            journals = self._propose(rows)  # where that fails, the type has to be corrected
+        else:
+            journals = [journal for row in rows for journal in self._proposed(row)]
         await self._halves(journals)
+
+    def _proposed(self, row: Any) -> list[JournalProposal]:
+        try:
+            return self._propose([row])
+        except Exception as error:
+            if not _one_rows_fault(error):
+                raise
+            self._refuse([row.id], f"{self._handle.kind.table}:{row.id}", error)
+            return []
 
     async def _halves(self, journals: Sequence[JournalProposal]) -> None:
         if not journals:
@@ -224,7 +205,7 @@ class Batches:
             if not _one_rows_fault(error):
                 raise
             if len(journals) == 1:
-                self._refuse(journals[0].rows, error)
+                self._refuse(journals[0].rows, journals[0].external_id, error)
                 return
             middle = len(journals) // 2
             await self._halves(journals[:middle])
@@ -233,9 +214,9 @@ class Batches:
             self.posted += posted
             self._refused += waiting
 
-    def _refuse(self, rows: Sequence[uuid.UUID], error: Exception) -> None:
-        self._refused.append(Refused.because(rows, error))
-        if len(self._refused) > MOST_REFUSED:
+    def _refuse(self, rows: Sequence[uuid.UUID], external_id: str, error: Exception) -> None:
+        self._refused.append(Refused.because(rows, external_id, error))
+        if sum(each.wanted is None for each in self._refused) > MOST_REFUSED:
             raise error
 
     async def _written(self, journals: Sequence[JournalProposal]) -> tuple[int, list[Refused]]:
@@ -260,19 +241,20 @@ class Batches:
             elif (rate := known.get((want.currency, want.day))) is not None:
                 ready.append(translated(journal, rate, self._accounts))
             else:
-                self._wanted.add(want)
-                why = f"no rate of {want.currency} to {self._currency} on {want.day.isoformat()} or the days before"
-                waiting.append(Refused(tuple(journal.rows), RateMissingError.code, why))
+                day = f"{want.currency} on {want.day.isoformat()}"
+                why = f"no rate into {self._currency} is known for {day} or the days before"
+                waiting.append(Refused(tuple(journal.rows), journal.external_id, RateMissingError.code, why, wanted=day))
         return ready, waiting
 
-    async def _hold(self, seen: int) -> None:
+    async def _hold(self) -> None:
         handle = self._handle
+        where = (handle.entity_id, self._period, handle.kind.table)
         if self._refused:
             await handle.database.copy_in(
                 sql.Identifier("ledgers", "posting_refusals"),
-                ("row_id", "entity_id", "period", "subledger", "code", "detail", "seen", "run_id"),
+                ("row_id", "entity_id", "period", "subledger", "external_id", "code", "detail", "seen", "run_id"),
                 (
-                    [row, handle.entity_id, self._period, handle.kind.table, each.code, each.detail, seen, handle.task_id]
+                    [row, *where, each.external_id, each.code, each.detail, self._seen, handle.task_id]
                     for each in self._refused
                     for row in each.rows
                 ),

@@ -47,7 +47,6 @@ async def move_rows(handle: SubledgerHandle) -> None:
         ).format(sql.Identifier("ledgers", handle.kind.table)),
         [lifecycle.posted, handle.task_id, lifecycle.approved],
     )
-    await handle.database.execute("DROP TABLE new_journals, new_lines, new_rows")
 
 
 _JOURNAL: Mapping[str, str] = {
@@ -84,9 +83,13 @@ async def write(handle: SubledgerHandle, period: str, journals: Sequence[Journal
     """Journals, lines and which rows they are made of. Raises: `PostingConflictError`."""
     database = handle.database
     columns = ", ".join(f"{name} {kind}" for name, kind in _JOURNAL.items())
-    await database.execute(f"CREATE TEMPORARY TABLE new_journals ({columns}) ON COMMIT DROP")
-    await database.execute("CREATE TEMPORARY TABLE new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP")
-    await database.execute("CREATE TEMPORARY TABLE new_rows (row_id uuid, journal_id uuid, external_id text) ON COMMIT DROP")
+    # One set for the transaction, however often it writes: a dropped table's locks would be held until its end.
+    await database.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS new_journals ({columns}) ON COMMIT DROP")
+    await database.execute("CREATE TEMPORARY TABLE IF NOT EXISTS new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP")
+    await database.execute(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS new_rows (row_id uuid, journal_id uuid, external_id text) ON COMMIT DROP"
+    )
+    await database.execute("TRUNCATE new_journals, new_lines, new_rows")
     await database.copy_in(sql.Identifier("pg_temp", "new_journals"), tuple(_JOURNAL), map(_journal, journals))
     await database.copy_in(
         sql.Identifier("pg_temp", "new_lines"), _LINE, (line for journal in journals for line in _lines_of(journal))

@@ -15,6 +15,7 @@ from uuid import UUID
 from ntro_dagster.errors import NtroError, TransientError
 from ntro_dagster.gl.batches import Batches
 from ntro_dagster.gl.booking import PostingConflictError
+from ntro_dagster.gl.held_back import EverythingElsePostedError
 from ntro_dagster.gl.outbox import FREE, Delivery, Outbox
 from ntro_dagster.gl.posting import Posted
 from ntro_dagster.gl.providers.errors import (
@@ -44,7 +45,7 @@ _SLOW_TO_SEND = 0.5
 between must not send."""
 
 
-class JournalsRefusedError(NtroError):
+class JournalsRefusedError(EverythingElsePostedError):
     """When everything else is posted. Values: `provider`, `count`, `which`: external ids and what the ledger says."""
 
     code = "GL_JOURNALS_REFUSED"

@@ -65,6 +65,8 @@ class Outbox:
 
     async def intend(self, handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
         """Note what is to be sent, in the transaction that has the rows. Nothing has been sent yet."""
+        async with self._database.rehearsal():  # what our own books would not take must not be sent
+            await write(handle, period, journals)
         ids = [uuid.uuid4() for _ in journals]
         await self._database.copy_in(
             sql.Identifier("ledgers", "deliveries"),
@@ -170,7 +172,9 @@ class Outbox:
             await write(self._handle, self._period, [each.proposal for each in now])
             await self._database.execute(
                 "UPDATE ledgers.deliveries d SET outcome = 'CONFIRMED', provider_ref = w.reference, "
-                "recheck_at = CASE WHEN d.attempts > 1 THEN now() + make_interval(secs => %(recheck)s::float8) END "
+                "recheck_at = CASE WHEN d.attempts > 1 OR EXISTS (SELECT FROM ledgers.deliveries g "
+                "WHERE g.external_id = d.external_id AND g.code = 'GIVEN_UP' AND g.attempts > 0) "
+                "THEN now() + make_interval(secs => %(recheck)s::float8) END "
                 "FROM unnest(%(ids)s::uuid[], %(references)s::text[]) AS w (id, reference) WHERE d.id = w.id",
                 {"ids": [x.id for x in now], "references": [references[x.id] for x in now], "recheck": recheck_s},
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -68,9 +69,9 @@ def give_up(owner_dsn: str, *, entity_id: UUID, by: str, reason: str) -> list[st
 
     Returns: external ids of journals of which nobody knows whether that ledger has them.
 
-    Raises: `NothingHeldError`.
+    Raises: `NothingHeldError`; `LedgerInDoubtError` while a request may still land, which is known within minutes.
     """
-    with psycopg.connect(owner_dsn) as owner:
+    with _refused_in_doubt(), psycopg.connect(owner_dsn) as owner:
         rows = owner.execute(
             "INSERT INTO ledgers.given_up (delivery_id, reason, recorded_by) SELECT id, %s, %s FROM ledgers.deliveries "
             "WHERE entity_id = %s AND (outcome IS NULL OR recheck_at IS NOT NULL) ON CONFLICT DO NOTHING RETURNING delivery_id",
@@ -86,12 +87,18 @@ def give_up(owner_dsn: str, *, entity_id: UUID, by: str, reason: str) -> list[st
 
 
 def _insert(owner_dsn: str, rows: list[tuple[Any, ...]], by: str) -> None:
+    with _refused_in_doubt(), psycopg.connect(owner_dsn) as owner:
+        owner.cursor().executemany(
+            "INSERT INTO ledgers.gl_settings (entity_id, provider, place, options, recorded_by) VALUES (%s, %s, %s, %s, %s)",
+            [(entity, provider, place, Jsonb(options), by) for entity, provider, place, options in rows],
+        )
+
+
+@contextmanager
+def _refused_in_doubt() -> Iterator[None]:
+    """Raises: `LedgerInDoubtError` where the database says so."""
     try:
-        with psycopg.connect(owner_dsn) as owner:
-            owner.cursor().executemany(
-                "INSERT INTO ledgers.gl_settings (entity_id, provider, place, options, recorded_by) VALUES (%s, %s, %s, %s, %s)",
-                [(entity, provider, place, Jsonb(options), by) for entity, provider, place, options in rows],
-            )
+        yield
     except psycopg.Error as error:
         known = translate(error)
         if isinstance(known, RefusedByDatabaseError) and known.code == LedgerInDoubtError.code:
@@ -119,6 +126,11 @@ _HELD = """
       FROM ledgers.held_rows h JOIN ledgers.posting_refusals r ON r.id = h.refusal_id JOIN system.entities e ON e.id = r.entity_id
      WHERE %(entity)s::uuid IS NULL OR e.id = %(entity)s GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4"""
 
+_GIVEN_UP = """
+    SELECT e.slug AS entity, d.period, d.provider, d.place, d.external_id, g.reason, g.recorded_by, g.recorded_at
+      FROM ledgers.given_up g JOIN ledgers.deliveries d ON d.id = g.delivery_id JOIN system.entities e ON e.id = d.entity_id
+     WHERE d.code = 'GIVEN_UP' AND d.attempts > 0 AND (%(entity)s::uuid IS NULL OR e.id = %(entity)s) ORDER BY 2, 1, 5"""
+
 _FINDINGS = """
     SELECT e.slug AS entity, d.period, f.code, f.provider_ref, d.external_id, f.at
       FROM ledgers.delivery_findings f JOIN ledgers.deliveries d ON d.id = f.delivery_id
@@ -127,12 +139,15 @@ _FINDINGS = """
 
 
 async def status(database: TenantDatabase, *, entity_id: UUID | None) -> dict[str, list[dict[str, Any]]]:
-    """`ledgers`, `deliveries` by entity and month, rows `held` back by reason, and what later looks found."""
+    """`ledgers`, `deliveries` by entity and month, rows `held` back by reason, journals that ledgers which were `given_up` may
+    have, and what later looks found.
+    """
     one = {"entity": entity_id}
     return {
         "ledgers": await database.fetch(_LEDGERS, one),
         "deliveries": await database.fetch(_DELIVERIES, one),
         "held": await database.fetch(_HELD, one),
+        "given_up": await database.fetch(_GIVEN_UP, one),
         "findings": await database.fetch(_FINDINGS, one),
     }
 

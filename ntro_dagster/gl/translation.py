@@ -9,8 +9,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 
 from babel.numbers import get_currency_precision
 
-from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.chart import AccountRole, NamedAccounts
+from ntro_dagster.gl.held_back import EverythingElsePostedError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.proposals import JournalEntryLineItem, JournalProposal, Translation
 from ntro_dagster.subledger.row import EXACT
@@ -24,7 +24,7 @@ Rates = Mapping[tuple[str, date], Translation]
 """By currency and posting date."""
 
 
-class RateMissingError(NtroError):
+class RateMissingError(EverythingElsePostedError):
     """Rows in other currencies than the entity's wait for a rate; all others are posted. Values: `rates`, `rows`."""
 
     code = "RATE_MISSING"

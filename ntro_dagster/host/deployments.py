@@ -258,6 +258,9 @@ class Runbooks:
             keep_survey(self._home, (answer or ask(home, active)).survey)
             write_private(home.active, active.to_json(), readers=home.user)
         self._reload(home)  # also where the list is right: who wrote it may have died before it was read
+        # Rows that the code before could not post: not earlier, or it would try them once more, and hold them back again.
+        with psycopg.connect(credential(self._home, home.slug, Role.OWNER)) as connection:
+            connection.execute("SELECT ledgers.release_refused(NULL, NULL)")
 
     def _reload(self, home: TenantHome) -> None:
         """Of a running code server, and of the pages that show its definitions."""

@@ -24,6 +24,7 @@ from dagster import (
 
 from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NtroError
+from ntro_dagster.gl.held_back import EverythingElsePostedError
 from ntro_dagster.gl.periods import find, seal_closing
 from ntro_dagster.gl.post import post as post_rows
 from ntro_dagster.gl.trial_balance import draw_up
@@ -275,16 +276,24 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
     def journals(context: AssetExecutionContext) -> MaterializeResult[None]:
         async def post(run: RunbookContext) -> MaterializeResult[None]:
             posted = 0
+            left: list[EverythingElsePostedError] = []
             for kind in kinds:
                 if kind.lifecycle.posted is None:
                     continue
                 handle = run.handle(kind)
-                done = await post_rows(handle, period=run.period, currency=run.entity.currency)
+                try:
+                    done = await post_rows(handle, period=run.period, currency=run.entity.currency)
+                except EverythingElsePostedError as error:
+                    left.append(error)
+                    await show(context, run, handle)
+                    continue
                 for trouble in done.troubles:
                     keep(trouble, Place(context.run_id, context.get_step_execution_context().step.key, context.partition_key))
                 if done.rows:
                     await show(context, run, handle)
                 posted += done.rows
+            if left:
+                raise left[0]  # of the others the desk tells, as of this one
             found = await run.database.fetch_one(
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],

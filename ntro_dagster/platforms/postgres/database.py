@@ -156,6 +156,17 @@ class TenantDatabase:
         except psycopg.Error as error:
             raise translate(error) or error from None
 
+    @asynccontextmanager
+    async def rehearsal(self) -> AsyncIterator[None]:
+        """In an open transaction: see whether all of this would be let through, and leave nothing of it."""
+        connection = await self.connection()
+        try:
+            async with connection.transaction(force_rollback=True):
+                yield
+                await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except psycopg.Error as error:
+            raise translate(error) or error from None
+
     async def _introduce(self, actor: Actor | None, signal: UUID | None) -> None:
         settings = {"signal_id": str(signal or "")}
         if actor is not None:

@@ -74,10 +74,13 @@ def test_two_tenants(both: Site, tmp_path: Path) -> None:
     runbooks = Runbooks(both.installation)
     version = push(both, Sample("everywhere"), tmp_path).version
     before = {tenant: shown(both, tenant) for tenant in (TENANT, OTHER)}
+    released = "SELECT number FROM ledgers.releases"
+    numbers = {tenant: both.client(tenant).value(released) for tenant in before}
     with ThreadPoolExecutor() as pool:
         list(pool.map(partial(runbooks.deploy, "everywhere"), before))
     for tenant, known in before.items():
         assert_told(both, both.client(tenant), known | {"everywhere": version})
+        assert both.client(tenant).value(released) > numbers[tenant]  # rows that the code before could not post
 
 
 def test_a_table_that_a_run_holds_is_not_waited_for(both: Site, tmp_path: Path) -> None:

@@ -128,3 +128,8 @@ def test_views_that_are_none(desk: DeskAtWork, fresh: Browser, entity: UUID) -> 
     with psycopg.connect(desk.tenant.credentials.desk) as sql:
         assert refusal(sql, "UPDATE system.looks SET login = 'user:ann'") == "InsufficientPrivilege"
         assert refusal(sql, "DELETE FROM system.looks") == "InsufficientPrivilege"
+
+
+def test_a_filter_with_a_percent_sign_is_a_filter(ann: Browser) -> None:
+    for asked in ("groups?entity=%25", "index?entity=a%25s&group=changed"):
+        assert ann.get(f"/v1/subledgers/expenses/{asked}").status_code == 200

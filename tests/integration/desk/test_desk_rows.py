@@ -158,8 +158,9 @@ def test_a_row_that_is_held_back_says_why(desk: DeskAtWork, ann: Browser, entity
     desk.tenant.decide("approve", row)
     with psycopg.connect(desk.tenant.credentials.app) as app:
         app.execute(
-            "INSERT INTO ledgers.posting_refusals (row_id, entity_id, period, subledger, code, detail, seen, run_id) "
-            "SELECT %s, %s, %s, 'expenses', 'ACCOUNT_UNKNOWN', 'not in the chart: 9999', number, %s FROM ledgers.releases",
+            "INSERT INTO ledgers.posting_refusals "
+            "(row_id, entity_id, period, subledger, external_id, code, detail, seen, run_id) "
+            "SELECT %s, %s, %s, 'expenses', 'x', 'ACCOUNT_UNKNOWN', 'not in the chart: 9999', number, %s FROM ledgers.releases",
             [row, entity, PERIOD, uuid4()],
         )
     story = ann.get(f"/v1/subledgers/expenses/rows/{row}").json()

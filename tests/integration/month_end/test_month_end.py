@@ -307,6 +307,7 @@ def test_failed_posting_is_tried_again_ever_later_until_it_works(month: Month) -
     (kept,) = client.ask("SELECT * FROM system.errors WHERE id = %s", [error[1]])
     assert (kept["code"], str(kept["run_id"])) == ("ROWS_NOT_POSTED", attempt.dagster_run.run_id)
     assert (kept["step"], kept["partition"]) == ("meadow__ledgers__journals", f"{BROKEN}|{PERIOD}")
+    assert NO_ACCOUNT in kept["story"]
     output = run_log(site.home.tenant("meadow").logs, attempt.dagster_run.run_id).read_text()
     assert error[1] in output
 

@@ -14,8 +14,11 @@ import pytest
 from ledger_tenant import PERIOD, Tenant, approved
 from psycopg.types.json import Jsonb
 
+from ntro_dagster.errors import NtroError
 from ntro_dagster.gl import batches
-from ntro_dagster.gl.batches import AccountUnknownError, Batches, RowsLostError, RowsNotPostedError
+from ntro_dagster.gl.batches import AccountUnknownError, Batches, RowsLostError
+from ntro_dagster.gl.chart import AccountRoleMissingError
+from ntro_dagster.gl.held_back import RowsNotPostedError
 from ntro_dagster.gl.posting import Posted, post_approved
 from ntro_dagster.gl.settings import repeat
 from ntro_dagster.gl.translation import RateMissingError
@@ -184,7 +187,10 @@ def test_a_row_that_cannot_be_posted_is_held_back_alone(
     approved(tenant, entity, 5)
     with pytest.raises(RowsNotPostedError) as refused:
         post(tenant, entity)
-    assert refused.value.values == {"rows": 1, "which": f"{bad} ACCOUNT_UNKNOWN"}
+    assert refused.value.values == {
+        "rows": 1,
+        "which": f"{bad} ACCOUNT_UNKNOWN (not in the chart of accounts, or not active: {account})",
+    }
     assert (journals(tenant, entity), posted_rows(tenant, entity)) == (10, 10)
     assert held(tenant, entity) == [(bad, "ACCOUNT_UNKNOWN")]
     assert tenant.fetch("SELECT code FROM system.history WHERE row_id = %s AND action = 'HELD'", bad) == [("ACCOUNT_UNKNOWN",)]
@@ -219,11 +225,11 @@ def test_a_change_during_the_posting_is_not_missed(tenant: Tenant, entity: UUID,
     (bad,) = approved(tenant, entity, category="9997")
     hold = Batches._hold
 
-    async def later(of: Batches, seen: int) -> None:
+    async def later(of: Batches) -> None:
         with tenant.as_owner() as owner:
             owner.execute("INSERT INTO ledgers.accounts VALUES ('9997', 'late', 'EXPENSE')")
         monkeypatch.setattr(Batches, "_hold", hold)
-        await hold(of, seen)
+        await hold(of)
 
     monkeypatch.setattr(Batches, "_hold", later)
     with pytest.raises(RowsNotPostedError):
@@ -248,6 +254,121 @@ def test_a_proposal_that_fails_holds_its_row_alone(tenant: Tenant, entity: UUID,
         post(tenant, entity)
     assert posted_rows(tenant, entity) == 5
     assert held(tenant, entity) == [(good[2], "PROPOSAL_FAILED")]
+
+
+class OddError(NtroError):
+    code = "no tax rate"
+    detail = "nothing known of {this}"
+
+
+class Mute(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("error", [OddError(), Mute(), ValueError("a\0b"), None], ids=["odd code", "mute", "NUL", "no proposal"])
+def test_nothing_a_type_does_keeps_its_row_from_being_held_back(
+    tenant: Tenant, entity: UUID, error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = approved(tenant, entity, 3)
+    model: Any = subledger_type("expenses").model
+    propose = model.propose_for_gl
+
+    def fails_for_one(row: Any) -> Any:
+        if row.id != good[1]:
+            return propose(row)
+        if error:
+            raise error
+        return None
+
+    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert held(tenant, entity) == [(good[1], "PROPOSAL_FAILED")]
+    assert posted_rows(tenant, entity) == 2
+
+
+def test_a_role_without_account_is_no_rows_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sorted(approved(tenant, entity, 2, vat_amount=20, amount_gross=120))
+    model: Any = subledger_type("expenses").model
+    propose = model.propose_for_gl
+
+    def fails_for_one(row: Any) -> Any:
+        if row.id == rows[0]:
+            raise LookupError("no such thing")
+        return propose(row)
+
+    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    with tenant.as_owner() as owner:
+        ((code,),) = owner.execute("UPDATE ledgers.accounts SET role = NULL WHERE role = 'VAT' RETURNING code").fetchall()
+    try:
+        with pytest.raises(AccountRoleMissingError):
+            post(tenant, entity)
+    finally:
+        with tenant.as_owner() as owner:
+            owner.execute("UPDATE ledgers.accounts SET role = 'VAT' WHERE code = %s", [code])
+    assert held(tenant, entity) == []
+
+
+def test_what_waits_for_a_rate_is_no_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_REFUSED", 3)
+    approved(tenant, entity, 4)
+    waiting = approved(tenant, entity, 6, currency="USD", expense_date="2023-01-10")
+    (bad,) = approved(tenant, entity, category="9994")
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert posted_rows(tenant, entity) == 4
+    assert set(held(tenant, entity)) == {(bad, "ACCOUNT_UNKNOWN"), *((row, "RATE_MISSING") for row in waiting)}
+
+
+def test_many_refusals_take_no_more_locks_than_one(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks are the whole server's: what one batch took, no tenant would have."""
+    approved(tenant, entity, 120)
+    with tenant.connect("app") as app:
+        for _ in range(40):
+            tenant.new_row(entity, connection=app, category="9993")
+    approve_all = tenant.fetch("SELECT id FROM ledgers.expenses WHERE entity_id = %s AND status = 'PENDING'", entity)
+    for (row,) in approve_all:
+        tenant.decide("approve", row)
+    locks: list[int] = []
+    hold = Batches._hold
+
+    async def counted(of: Batches) -> None:
+        found = await of._handle.database.fetch_single("SELECT count(*) AS locks FROM pg_locks WHERE pid = pg_backend_pid()")
+        locks.append(found["locks"])
+        await hold(of)
+
+    monkeypatch.setattr(Batches, "_hold", counted)
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert (posted_rows(tenant, entity), len(held(tenant, entity))) == (120, 40)
+    assert locks[0] < 300
+
+
+def test_statements_that_change_nothing_let_go_of_nothing(tenant: Tenant, entity: UUID) -> None:
+    (bad,) = approved(tenant, entity, category="9992")
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    with tenant.as_owner() as owner:
+        owner.execute("INSERT INTO ledgers.accounts VALUES ('5999', 'x', 'EXPENSE') ON CONFLICT DO NOTHING")
+        owner.execute("UPDATE ledgers.accounts SET active = TRUE WHERE code = 'none'")
+        owner.execute("INSERT INTO ledgers.dimensions SELECT 'x', 'x' WHERE FALSE")
+    add_rate(tenant, "0.8", day="2022-01-01")
+    assert held(tenant, entity) == [(bad, "ACCOUNT_UNKNOWN")]
+
+
+def test_a_row_that_does_not_stand_approved_is_not_held(tenant: Tenant, entity: UUID) -> None:
+    pending = tenant.new_row(entity)
+    with tenant.connect("app") as app:
+        app.execute(
+            "INSERT INTO ledgers.posting_refusals "
+            "(row_id, entity_id, period, subledger, external_id, code, detail, seen, run_id) "
+            "SELECT %s, %s, %s, kind, 'x', 'X', 'x', number, %s "
+            "FROM ledgers.releases, unnest(ARRAY['expenses', 'nonsense']) kind",
+            [pending, entity, PERIOD, uuid4()],
+        )
+        app.commit()
+    assert held(tenant, entity) == []
 
 
 def test_where_nearly_all_are_refused_it_is_no_rows_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +410,12 @@ def test_rows_that_make_one_journal_are_posted_and_held_back_together(
         post(tenant, entity)
     assert (journals(tenant, entity), posted_rows(tenant, entity)) == (2, 5)
     assert held(tenant, entity) == [(row, "ACCOUNT_UNKNOWN") for row in sorted(bad)]
+    tenant.decide("undo", bad[0])  # the other one would make another journal now
+    assert held(tenant, entity) == []
+    tenant.decide("reject", bad[0])
+    with pytest.raises(RowsNotPostedError):
+        post(tenant, entity)
+    assert held(tenant, entity) == [(bad[1], "ACCOUNT_UNKNOWN")]
     named = "SELECT r.row_id FROM ledgers.journals j JOIN ledgers.journal_rows r ON r.journal_id = j.id WHERE j.description = %s"
     assert sorted(tenant.fetch(named, "Able")) == [(row,) for row in sorted(good)]
     monkeypatch.setattr(model, "aggregate_for_gl", lambda rows: list(by_vendor(rows[1:])))

@@ -14,6 +14,7 @@ from ledger_tenant import PERIOD, Connection, Tenant, approved, refusal
 from misbehaving_ledger import Elsewhere, misbehaving_ledger
 from psycopg.types.json import Jsonb
 
+from ntro_dagster.gl.held_back import RowsNotPostedError
 from ntro_dagster.gl.settings import LedgerInDoubtError, NothingHeldError, accounts_beside, give_up, record, repeat, status
 from ntro_dagster.orchestration.work import Work, waiting
 from ntro_dagster.subledger.registry import subledger_type
@@ -214,6 +215,10 @@ def test_a_ledger_that_never_answers_again_is_given_up(tenant: Tenant, elsewhere
     run(tenant, entity)
     with pytest.raises(LedgerInDoubtError):
         record(owner, provider="native", options={}, entity_id=entity, by="operator")
+    with pytest.raises(LedgerInDoubtError):  # the request may still land
+        give_up(owner, entity_id=entity, by="operator", reason="it was switched off")
+    with psycopg.connect(owner) as connection:
+        connection.execute("UPDATE ledgers.deliveries SET wait_until = now() - INTERVAL '1 s' WHERE entity_id = %s", [entity])
     doubtful = give_up(owner, entity_id=entity, by="operator", reason="it was switched off")
     assert doubtful == [f"expenses:{row}"]
     assert statuses(tenant, entity) == {"APPROVED": 1}
@@ -227,6 +232,39 @@ def test_a_ledger_that_never_answers_again_is_given_up(tenant: Tenant, elsewhere
     ) == [(1, "it was switched off", "operator")]
     with pytest.raises(NothingHeldError):
         give_up(owner, entity_id=entity, by="operator", reason="again")
+
+
+def test_a_ledger_that_was_given_up_and_comes_back_is_looked_into_first(tenant: Tenant, elsewhere: Elsewhere) -> None:
+    entity, place = tenant.new_entity(), place_for("erpnext")
+    owner = tenant.credentials.owner
+    record(owner, provider="erpnext", options=elsewhere.erpnext(place), entity_id=entity, by="operator")
+    approved(tenant, entity)
+    elsewhere.mood(place, script=["commit_then_silence"], read_script=["ok", "ok", *["500"] * 9], silence_s=1.0)
+    run(tenant, entity)
+    with psycopg.connect(owner) as connection:
+        connection.execute("UPDATE ledgers.deliveries SET wait_until = now() - INTERVAL '1 s' WHERE entity_id = %s", [entity])
+    assert len(give_up(owner, entity_id=entity, by="operator", reason="it was switched off")) == 1
+    elsewhere.mood(place)
+    repeat(owner, entity_id=entity, by="operator")
+    run(tenant, entity)
+    assert statuses(tenant, entity) == {"POSTED": 1}
+    assert len(elsewhere.standing(place)) == 1
+    assert tenant.fetch(
+        "SELECT recheck_at IS NOT NULL FROM ledgers.deliveries WHERE entity_id = %s AND outcome = 'CONFIRMED'", entity
+    ) == [(True,)]
+
+
+def test_what_our_own_books_would_refuse_is_not_sent(tenant: Tenant, elsewhere: Elsewhere) -> None:
+    entity, place = tenant.new_entity(), place_for("erpnext")
+    record(tenant.credentials.owner, provider="erpnext", options=elsewhere.erpnext(place), entity_id=entity, by="operator")
+    rows = approved(tenant, entity, 3)
+    (taken,) = tenant.fetch("SELECT id FROM ledgers.expenses WHERE id = ANY(%s) ORDER BY id LIMIT 1", rows)
+    with tenant.connect("app") as app:  # somebody else's journal under its id: our books will not have another
+        tenant.journal(entity, taken[0], connection=app, amount=7)
+    with pytest.raises(RowsNotPostedError):
+        run(tenant, entity)
+    assert statuses(tenant, entity) == {"APPROVED": 1, "POSTED": 2}
+    assert len(elsewhere.standing(place)) == 2
 
 
 def test_what_an_operator_says_and_sees(tenant: Tenant, elsewhere: Elsewhere) -> None:

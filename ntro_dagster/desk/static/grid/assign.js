@@ -19,7 +19,11 @@ export async function assign(grid) {
   let all = [];
   const first = (member) => (member.login === me() ? 0 : 1);
   const ready = ask("GET", "/v1/members")
-    .catch((error) => (grid.fail(error, "The members could not be read"), []))
+    .catch((error) => {
+      grid.fail(error, "The members could not be read");
+      view.close(null); // before anything typed ahead could choose
+      return [];
+    })
     .then((members) => {
       const listed = members.toSorted((one, other) => first(one) - first(other));
       all = [...listed.map(({ login, name, role }) => ({ value: login, words: login === me() ? `${name} (me)` : name, end: role })), { value: NOBODY, words: "Nobody" }];

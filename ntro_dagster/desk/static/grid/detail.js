@@ -128,7 +128,7 @@ export class Detail {
     const made = row.made_by ? `made by ${row.made_by}` : "";
     const approved = row.approved_by ? `approved by ${row.approved_by}` : "";
     const findings = row.findings.map((found) => h("li", { class: "finding" }, `${found.field ? `${sentence(found.field)}: ` : ""}${found.message}`));
-    const held = row.held ? h("li", { class: "finding" }, `Not posted: ${words(row.held.code)}. It says: ${row.held.detail}. Take it back (u) and correct it, or have the chart corrected: then it is tried again.`) : null;
+    const held = row.held ? h("li", { class: "finding" }, `Not posted: ${words(row.held.code)}${row.held.detail ? ` (${row.held.detail})` : ""}. It is tried again when the row, the chart, a rate or the runbook changes.`) : null;
     const twins = row.duplicates.map((twin) =>
       h("li", { class: "twin" }, "Looks the same as ", h("a", { href: `?row=${twin.id}` }, `${twin.period} ${shortRef(twin.source_ref)}`), `, ${sentence(twin.status)}`, twin.posted_journal_ref ? `, journal ${twin.posted_journal_ref}` : ""));
     const kin = row.timeline.filter((step) => step.row).map((step) => h("li", { class: "twin" }, ...otherOf(step)));
