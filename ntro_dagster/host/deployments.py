@@ -201,6 +201,7 @@ class Runbooks:
                     known.end(deployment.id, error.code if isinstance(error, NtroError) else "UNEXPECTED_ERROR")
             raise
         self._follow(home, candidate, answer)
+        let_go(credential(self._home, tenant, Role.OWNER))
         known.end(deployment.id)
         return next(each for each in known.history(tenant, slug) if each.id == deployment.id)
 
@@ -227,6 +228,8 @@ class Runbooks:
             known.end(each.id, None if each.id in happened else INTERRUPTED)
         with suppress(ReloadFailedError):  # the act that comes may be the one that mends it
             self._follow(home, self._active(known, home, active))
+            if begun:
+                let_go(credential(self._home, tenant, Role.OWNER))
 
     def _happened(self, home: TenantHome, acts: Sequence[UUID]) -> set[UUID]:
         """Which of them the tenant's database has."""
@@ -258,9 +261,6 @@ class Runbooks:
             keep_survey(self._home, (answer or ask(home, active)).survey)
             write_private(home.active, active.to_json(), readers=home.user)
         self._reload(home)  # also where the list is right: who wrote it may have died before it was read
-        # Rows that the code before could not post: not earlier, or it would try them once more, and hold them back again.
-        with psycopg.connect(credential(self._home, home.slug, Role.OWNER)) as connection:
-            connection.execute("SELECT ledgers.release_refused(NULL, NULL)")
 
     def _reload(self, home: TenantHome) -> None:
         """Of a running code server, and of the pages that show its definitions."""
@@ -284,6 +284,12 @@ class Runbooks:
             except BlockingIOError:
                 raise DeploymentBusyError(tenant=tenant) from None
             yield
+
+
+def let_go(owner_dsn: str) -> None:
+    """Of rows that the code before could not post: when the new code is loaded, or the old would hold them back once more."""
+    with psycopg.connect(owner_dsn) as owner:
+        owner.execute("SELECT ledgers.release_refused(NULL, NULL)")
 
 
 def _trail(history: list[Deployment]) -> list[str]:

@@ -197,6 +197,7 @@ class Installation:
         Returns when they answer and whatever had died is well again.
         """
         from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
+        from ntro_dagster.host.deployments import let_go  # noqa: PLC0415 - the same
 
         tenants = self._servable()
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
@@ -204,6 +205,8 @@ class Installation:
         running = {process.name for process in self.supervisor.status()}
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
+            if f"tenant-{slug}" not in running:  # its code may be another release's now
+                let_go(credential(self.home, slug, Role.OWNER))
             self._tell_places(slug)
             furnish_desk(self.home.tenant(slug), running=desk_name(slug) in running)
             reconcile(self, slug)  # which settles its deployments, too
