@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from dagster import DagsterRun
 from dagster._core.events.log import EventLogEntry
@@ -35,8 +36,8 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
 from ntro_dagster.boundary import scheduled_once, wall
 
-POOL_SIZE = 2  # kept open per process; a run needs one, and its event log one more while it holds a cursor
-MAX_OVERFLOW = 30  # opened for a burst of the daemon's threads, closed again after it
+POOL_SIZE = 8  # kept open per process, once its threads have needed so many at once: another costs as much as a run's events
+MAX_OVERFLOW = 24  # opened for a burst of the daemon's threads, closed again after it
 RECYCLE_SECONDS = 1800
 
 
@@ -96,7 +97,17 @@ def _connection(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
+def _settled(*_: Any, **__: Any) -> bool:
+    """True of every table this release makes (`prepare_instance`); stock code inspects the tables each time, which costs as much
+    as what it was going to do.
+    """
+    return True
+
+
 class _PooledRunStorage(PostgresRunStorage):
+    has_run_stats_index_cols = has_backfill_id_column = has_backfill_tags_table = _settled
+    has_bulk_actions_selector_cols = has_bulk_action_job_name_column = _settled
+
     def __init__(self, url: str) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
@@ -134,12 +145,10 @@ class _PooledRunStorage(PostgresRunStorage):
     def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
         super().update_backfill(wall.backfill(partition_backfill))
 
-    def has_run_stats_index_cols(self) -> bool:
-        """True of every table this release makes; stock code inspects the table at each read of a run."""
-        return True
-
 
 class PooledEventLogStorage(PostgresEventLogStorage):
+    has_asset_key_col = _has_asset_key_col_on_connection = _settled
+
     def __init__(self, url: str) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
@@ -166,9 +175,19 @@ class PooledEventLogStorage(PostgresEventLogStorage):
 
 
 class _PooledScheduleStorage(PostgresScheduleStorage):
+    has_instigators_table = _has_instigators_table = has_secondary_index_table = _settled
+    _has_asset_daemon_asset_evaluations_table = _settled
+
     def __init__(self, url: str) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
+        self._built: set[str] = set()
+
+    def has_built_index(self, migration_name: str) -> bool:
+        """Asked until it is; what is built stays."""
+        if migration_name not in self._built and super().has_built_index(migration_name):
+            self._built.add(migration_name)
+        return migration_name in self._built
 
     def add_instigator_state(self, state: InstigatorState) -> InstigatorState:
         return super().add_instigator_state(wall.instigator_state(state))

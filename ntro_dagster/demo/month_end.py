@@ -141,7 +141,7 @@ async def _month_end(installation: Installation, period: str, console: Console) 
         ("The intake sensor starts a run per entity and month", _Month.wait_staged),
         (f"{PREPARER} looks at what needs attention", _Month.prepare),
         (f"{APPROVER} approves; whoever made a row's content may not", _Month.approve),
-        ("The posting sensor posts; the close sensor draws up the trial balance", _Month.wait_closed),
+        ("The same run posts what was approved, and draws up the trial balance", _Month.wait_closed),
         (f"{APPROVER} closes the month, and a run seals it: nothing is posted to it any more", _Month.close),
     ]
     for title, step in steps:

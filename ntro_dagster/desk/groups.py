@@ -42,6 +42,12 @@ _NOT_FOR_ME = sql.SQL(
 )
 
 
+_OPEN_MONTH = sql.SQL(
+    "(t.entity_id, t.period) IN (SELECT a.entity_id, a.period FROM system.partition_activity a "
+    "WHERE a.subledger = {} AND a.last_change > a.closed_change)"
+)
+"""Rows that are open lie in months whose books are not drawn up since: few, whatever lies behind."""
+
 _ASSIGNED = sql.SQL(
     "(t.status = ANY(%s) AND t.id IN (SELECT a.row_id FROM system.assigned a WHERE a.subledger = {} AND a.assignee = %s))"
 )
@@ -49,6 +55,13 @@ _ASSIGNED = sql.SQL(
 
 def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple[sql.Composable, list[Any]]:
     """Condition on row `t`. Raises: `GroupUnknownError`."""
+    condition, values = _condition(kind, group, member)
+    if group == WAITING:  # a decision may wait on a row that is not open
+        return condition, values
+    return sql.SQL("({} AND {})").format(_OPEN_MONTH.format(sql.Literal(kind.table)), condition), values
+
+
+def _condition(kind: TypeDescription, group: str, member: Sitting) -> tuple[sql.Composable, list[Any]]:
     filed = _FILED.format(sql.Literal(kind.table))
     to_approve, me = kind.lifecycle.sources(APPROVE), [member.login, member.login]
     if group == READY:
@@ -70,16 +83,17 @@ def group_condition(kind: TypeDescription, group: str, member: Sitting) -> tuple
 async def count_groups(database: TenantDatabase, kind: TypeDescription, where: Filter, member: Sitting) -> dict[str, Any]:
     """For each group how many rows there are and since when the oldest waits, in one pass over the open rows."""
     condition, values = where.to_sql(kind)
-    belongs = {group: group_condition(kind, group, member) for group in GROUPS}
+    belongs = {group: _condition(kind, group, member) for group in GROUPS}
     counted = sql.SQL("count(*) FILTER (WHERE {0}) AS {0}, min(updated_at) FILTER (WHERE {0}) AS {1}")
     found = await database.fetch_single(
         # OFFSET 0 keeps PostgreSQL from working each condition out once for the count and once for the age.
-        sql.SQL("SELECT {} FROM (SELECT t.updated_at, {} FROM {} t WHERE t.status = ANY(%s) AND {} OFFSET 0) t").format(
+        sql.SQL("SELECT {} FROM (SELECT t.updated_at, {} FROM {} t WHERE {} AND t.status = ANY(%s) AND {} OFFSET 0) t").format(
             sql.SQL(", ").join(counted.format(sql.Identifier(group), sql.Identifier(f"{group}_since")) for group in GROUPS),
             sql.SQL(", ").join(
                 sql.SQL("{} AS {}").format(chosen, sql.Identifier(group)) for group, (chosen, _) in belongs.items()
             ),
             sql.Identifier("ledgers", kind.table),
+            _OPEN_MONTH.format(sql.Literal(kind.table)),
             condition,
         ),
         [*(value for _, more in belongs.values() for value in more), list(kind.lifecycle.open), *values],

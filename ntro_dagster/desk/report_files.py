@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,7 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
 
 from ntro_dagster.desk.cells import as_cell, in_csv
-from ntro_dagster.desk.export import ABOUT, MOST_LINES, ExportTooLargeError
+from ntro_dagster.desk.export import ABOUT, MOST_LINES, ExportTooLargeError, released
 from ntro_dagster.desk.pages import amount
 from ntro_dagster.desk.rows import money
 from ntro_dagster.gl.reports.report import Cell, Column, Kind, Report, Row, Style
@@ -51,7 +50,7 @@ async def write_xlsx(report: Report, file: IO[bytes], *, tenant: str) -> int:
     about: Any = book.create_sheet(ABOUT)
     sheet.freeze_panes = "A2"
     count = 0
-    try:
+    with released(sheet, about):
         sheet.append([_bold(sheet, column.title) for column in report.columns])
         async for row in _all(report):
             count += 1
@@ -62,12 +61,6 @@ async def write_xlsx(report: Report, file: IO[bytes], *, tenant: str) -> int:
         for said in [("tenant", tenant), ("report", report.title), ("of", report.subtitle), *_said(report)]:
             about.append([as_cell(about, text) for text in said])
         book.save(file)
-    finally:
-        for each in (sheet, about):
-            with suppress(Exception):  # a finished sheet is closed, and its file is gone
-                each.close()
-            with suppress(Exception):
-                each._writer.cleanup()
     return count
 
 

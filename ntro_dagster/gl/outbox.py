@@ -65,7 +65,7 @@ class Outbox:
 
     async def intend(self, handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
         """Note what is to be sent, in the transaction that has the rows. Nothing has been sent yet."""
-        async with self._database.rehearsal():  # what our own books would not take must not be sent
+        async with self._database.attempt(keep=False):  # what our own books would not take must not be sent
             await write(handle, period, journals)
         ids = [uuid.uuid4() for _ in journals]
         await self._database.copy_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import psutil
 
@@ -12,8 +13,8 @@ from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.desk.settings import DATABASE_URL, DOCUMENTS, PORT, TENANT, UPLOADS, host_name
 from ntro_dagster.host.home import Role, TenantHome
 from ntro_dagster.host.launch import read_environment, write_environment
-from ntro_dagster.host.ports import answers, free_port, is_free
-from ntro_dagster.host.supervision import ProcessSpec, Supervisor
+from ntro_dagster.host.ports import free_port, is_free
+from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
 
 ORDER = 600
 FIRST_PORT = int(os.environ.get("NTRO_FIRST_DESK_PORT", "8600"))
@@ -46,29 +47,29 @@ def desk_address(tenant: TenantHome) -> str:
     return f"http://{host_name(tenant.slug)}:{_port(tenant)}"
 
 
-def desk_answers(tenant: TenantHome) -> bool:
-    port = _port(tenant)
-    return port is not None and answers(port)
+def silent_desks(tenants: Sequence[TenantHome], processes: Sequence[ProcessStatus]) -> list[TenantHome]:
+    """Those on whose port it is not the tenant's own desk that listens."""
+    pids = {process.name: process.pid for process in processes}
+    return [tenant for tenant in tenants if _port(tenant) not in _listening(pids.get(desk_name(tenant.slug)))]
 
 
-def desk_serves(tenant: TenantHome, supervisor: Supervisor) -> bool:
-    """Whether it is the tenant's own desk that listens on its port.
+def give_way(tenants: Sequence[TenantHome], processes: Sequence[ProcessStatus], supervisor: Supervisor) -> None:
+    """Another port for each desk that found its own taken when it came to bind it.
 
-    One that found the port taken when it came to bind it is given another, and started anew: between a look at a port and its use
-    lie seconds.
+    Between a look at a port and its use lie seconds.
     """
-    port = _port(tenant)
-    (process,) = (each for each in supervisor.status() if each.name == desk_name(tenant.slug))
-    if process.pid and port in _listening(process.pid):
-        return True
-    if process.last_exit and port and not is_free(port):
-        furnish_desk(tenant, running=False)
-        supervisor.restart(process.name)
-    return False
+    exited = {process.name for process in processes if process.last_exit}
+    for tenant in tenants:
+        port = _port(tenant)
+        if desk_name(tenant.slug) in exited and port and not is_free(port):
+            furnish_desk(tenant, running=False)
+            supervisor.restart(desk_name(tenant.slug))
 
 
-def _listening(pid: int) -> set[int]:
+def _listening(pid: int | None) -> set[int]:
     """Ports."""
+    if not pid:
+        return set()
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except psutil.Error:

@@ -16,8 +16,8 @@ from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.addresses import Addresses, addresses
 from ntro_dagster.host.dagster_instance import reload_workspace, write_instance, write_workspace
-from ntro_dagster.host.desks import desk_name, desk_process, desk_serves, furnish_desk
-from ntro_dagster.host.home import Home, Role, private_directory, write_private
+from ntro_dagster.host.desks import desk_name, desk_process, furnish_desk, give_way, silent_desks
+from ntro_dagster.host.home import Home, Role, TenantHome, private_directory, write_private
 from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.ownership import choose_users
@@ -226,15 +226,19 @@ class Installation:
         port = self.home.describe().webserver_port
         if not until(lambda: answers(port), START_PATIENCE_S):
             raise ServicesSlowError(waiting="webserver", seconds=round(START_PATIENCE_S), logs=self.home.logs)
-        if not until(lambda: not self._desks_to_wait_for(tenants), START_PATIENCE_S):
-            silent = [desk_name(slug) for slug in self._desks_to_wait_for(tenants)]
+        if not until(lambda: not self._silent_desks(tenants), START_PATIENCE_S):
+            silent = [desk_name(tenant.slug) for tenant in self._silent_desks(tenants)]
             raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
         if not until(lambda: all(process.well for process in self.supervisor.status()), START_PATIENCE_S):
             ailing = [process.name for process in self.supervisor.status() if not process.well]
             raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
 
-    def _desks_to_wait_for(self, tenants: list[str]) -> list[str]:
-        return [slug for slug in tenants if not desk_serves(self.home.tenant(slug), self.supervisor)]
+    def _silent_desks(self, tenants: list[str]) -> list[TenantHome]:
+        """Desks that do not serve yet; those that cannot where they are, are told another port."""
+        processes = self.supervisor.status()
+        silent = silent_desks([self.home.tenant(slug) for slug in tenants], processes)
+        give_way(silent, processes, self.supervisor)
+        return silent
 
     def up(
         self,

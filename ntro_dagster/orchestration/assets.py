@@ -5,23 +5,27 @@ counts and a salted fingerprint, never a value.
 """
 
 # No `from __future__ import annotations`: Dagster inspects the annotation of `context`.
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dagster import (
-    AssetCheckResult,
+    AssetCheckEvaluation,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
     AssetObservation,
+    AssetRecordsFilter,
     AssetsDefinition,
     AssetSpec,
     DataVersion,
     MaterializeResult,
     asset,
+    multi_asset,
 )
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
+from ntro_dagster.boundary.names import WORK_TAG
 from ntro_dagster.bundles import Bundle, bundle_of
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.held_back import EverythingElsePostedError
@@ -33,6 +37,7 @@ from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.due import DueRule, as_of, take_due_steps
 from ntro_dagster.orchestration.failures import Place, keep
 from ntro_dagster.orchestration.partitions import partitions_of
+from ntro_dagster.orchestration.work import Work, waits
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
@@ -247,7 +252,7 @@ def decisions_asset(kind: SubledgerType, rules: Sequence[DueRule] = ()) -> Asset
             handle = run.handle(kind)
             applied = await apply_signals(handle, period=run.period)
             if any(each.kind.table == kind.table for each in rules):
-                await take_due_steps(handle, rules, period=run.period, day=as_of(context.instance, context.run_id))
+                await take_due_steps(handle, rules, period=run.period, day=as_of(context.instance, context.run.run_id))
             counts = await show(context, run, handle)
             return MaterializeResult(
                 metadata={
@@ -264,6 +269,14 @@ def decisions_asset(kind: SubledgerType, rules: Sequence[DueRule] = ()) -> Asset
     return decisions
 
 
+async def idle(context: AssetExecutionContext, run: RunbookContext, work: Work, kinds: Sequence[SubledgerType]) -> bool:
+    """Whether a run that was started for other work left nothing of this to do. What was asked for is always done."""
+    if context.run.tags.get(WORK_TAG) in {None, work}:
+        return False
+    lifecycles = {kind.table: kind.lifecycle for kind in kinds}
+    return not await waits(run.database, work, lifecycles, entity_id=run.entity.id, period=run.period)
+
+
 def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
     @asset(
         key=journals_key(),
@@ -272,9 +285,12 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
         group_name="general_ledger",
         kinds={"postgres"},
         description="Approved rows, posted to the general ledger exactly once.",
+        output_required=False,
     )
-    def journals(context: AssetExecutionContext) -> MaterializeResult[None]:
-        async def post(run: RunbookContext) -> MaterializeResult[None]:
+    def journals(context: AssetExecutionContext) -> Iterator[MaterializeResult[None]]:
+        async def post(run: RunbookContext) -> list[MaterializeResult[None]]:
+            if await idle(context, run, Work.POSTING, kinds):
+                return []
             posted = 0
             left: list[EverythingElsePostedError] = []
             for kind in kinds:
@@ -288,7 +304,7 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
                     await show(context, run, handle)
                     continue
                 for trouble in done.troubles:
-                    keep(trouble, Place(context.run_id, context.get_step_execution_context().step.key, context.partition_key))
+                    keep(trouble, Place(context.run.run_id, context.get_step_execution_context().step.key, context.partition_key))
                 if done.rows:
                     await show(context, run, handle)
                 posted += done.rows
@@ -298,9 +314,9 @@ def journals_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
                 "SELECT count(*) AS journals FROM ledgers.journals WHERE entity_id = %s AND period = %s",
                 [run.entity.id, run.period],
             )
-            return MaterializeResult(metadata={"posted": posted, **(found or {})})
+            return [MaterializeResult(metadata={"posted": posted, **(found or {})})]
 
-        return in_partition(context, post)
+        yield from in_partition(context, post)
 
     return journals
 
@@ -313,8 +329,9 @@ class CloseCheck:
     says: str
     codes: tuple[str, ...]
 
-    def result(self, found: set[str]) -> AssetCheckResult:
-        return AssetCheckResult(check_name=self.name, passed=found.isdisjoint(self.codes))
+    @property
+    def blocking(self) -> bool:
+        return self is BALANCES
 
 
 BALANCES = CloseCheck("balances", "Debits equal credits, per currency.", ("BOOKS_DO_NOT_BALANCE",))
@@ -333,21 +350,28 @@ whose months have one shape must look alike (docs/wall.md).
 """
 
 
-def trial_balance_asset() -> AssetsDefinition:
-    key = trial_balance_key()
-    specs = [AssetCheckSpec(x.name, asset=key, blocking=x is BALANCES, description=x.says) for x in CLOSE_CHECKS]
+Told = MaterializeResult[None] | AssetCheckEvaluation
 
-    @asset(
-        key=key,
+
+def trial_balance_asset(kinds: Sequence[SubledgerType]) -> AssetsDefinition:
+    key = trial_balance_key()
+    spec = AssetSpec(
+        key,
         deps=[journals_key()],
         partitions_def=partitions_of(bound_tenant()),
         group_name="general_ledger",
         kinds={"postgres"},
-        check_specs=specs,
         description="The trial balance of the entity at the end of the period.",
+        skippable=True,
     )
-    def trial_balance(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg] # Dagster reads it
-        async def close(run: RunbookContext) -> MaterializeResult[None]:
+    checks = [AssetCheckSpec(x.name, asset=key, blocking=x.blocking, description=x.says) for x in CLOSE_CHECKS]
+
+    # `can_subset`: else a step that is skipped owes its checks.
+    @multi_asset(name=key.to_python_identifier(), specs=[spec], check_specs=checks, can_subset=True)
+    def trial_balance(context: AssetExecutionContext) -> Iterator[Told]:
+        async def close(run: RunbookContext) -> tuple[MaterializeResult[None], set[str]] | None:
+            if await idle(context, run, Work.CLOSE, kinds):
+                return None
             partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}
             balance = await draw_up(run.database, **partition, run_id=run.run_id, salt=run.salt)
             found = {finding.code for finding in await find(run.database, **partition)}
@@ -355,11 +379,35 @@ def trial_balance_asset() -> AssetsDefinition:
                 found.update(BALANCES.codes)
             await seal_closing(run.database, **partition, run_id=run.run_id)
             # No count of accounts: which accounts have moved is content, and their number tells of it.
-            return MaterializeResult(
-                data_version=DataVersion(balance.digest(run.salt)),
-                check_results=[check.result(found) for check in CLOSE_CHECKS],
-            )
+            return MaterializeResult(asset_key=key, data_version=DataVersion(balance.digest(run.salt))), found
 
-        return in_partition(context, close)
+        if closed := in_partition(context, close):
+            drawn_up, found = closed
+            if key in context.selected_asset_keys:  # else somebody asks for a check alone
+                yield drawn_up
+            yield from evaluations(context, found)
 
     return trial_balance
+
+
+def evaluations(context: AssetExecutionContext, found: set[str]) -> Iterator[AssetCheckEvaluation]:
+    """The close checklist, of what is there now.
+
+    Not as `AssetCheckResult`: Dagster then looks up what was materialized, twice for each check. And whether or not the run was
+    to make them: a sensor's run leaves them out, because what a run plans and then has no cause to make shows as failed.
+    """
+    key = trial_balance_key()
+    made = context.instance.fetch_materializations(AssetRecordsFilter(key, asset_partitions=[context.partition_key]), limit=1)
+    target = [
+        AssetCheckEvaluationTargetMaterializationData(storage_id=x.storage_id, run_id=x.run_id, timestamp=x.timestamp)
+        for x in made.records
+    ]
+    for check in CLOSE_CHECKS:
+        yield AssetCheckEvaluation(
+            asset_key=key,
+            check_name=check.name,
+            passed=found.isdisjoint(check.codes),
+            metadata={},
+            target_materialization_data=target[0] if target else None,
+            blocking=check.blocking,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -22,7 +22,7 @@ from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, sub
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.parameters import as_typed, parameters_of
 from ntro_dagster.orchestration.task_requests import take_up
-from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.platforms.environment import bound_tenant, database_from_environment, kept_database
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.handle import open as open_subledger
@@ -135,16 +135,19 @@ class RowsNotDeclaredError(NtroError):
 
 @asynccontextmanager
 async def runbook_context(context: AssetExecutionContext) -> AsyncIterator[RunbookContext]:
-    """The context of a partitioned step. Closes its connections when done."""
+    """The context of a partitioned step. Its connection serves the run's other steps as well; the reader's is opened by the
+    first read, and closed when done."""
     key = context.partition_key
     assert isinstance(key, MultiPartitionKey)  # noqa: S101
     entity, period = key.keys_by_dimension["entity"], key.keys_by_dimension["period"]
     tenant = bound_tenant()
-    async with database_from_environment() as database, database_from_environment() as reader:
+    async with AsyncExitStack() as opened:
+        database, reader = await opened.enter_async_context(kept_database()), database_from_environment()
+        opened.push_async_callback(reader.close)
         row = await database.fetch_one("SELECT id, slug, currency FROM system.entities WHERE slug = %s", [entity])
         if row is None:
             raise UnknownPartitionEntityError(entity=entity)
-        yield RunbookContext(tenant, EntityRef(**row), period, UUID(context.run_id), database, reader)
+        yield RunbookContext(tenant, EntityRef(**row), period, UUID(context.run.run_id), database, reader)
 
 
 class PinnedVersionMissingError(TransientError):
@@ -218,5 +221,5 @@ def in_partition(context: AssetExecutionContext, step: Callable[[RunbookContext]
             return await step(await _begun(context, opened))
 
     partition = context.partition_key if context.has_partition_key else None
-    with at_the_wall(Place(context.run_id, context.get_step_execution_context().step.key, partition)):
+    with at_the_wall(Place(context.run.run_id, context.get_step_execution_context().step.key, partition)):
         return asyncio.run(run())

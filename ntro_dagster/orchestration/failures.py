@@ -77,8 +77,18 @@ def at_the_wall(place: Place) -> Iterator[None]:
         raise StepFailedError(code_of(error), keep(error, place)) from None
 
 
+class OutOfMemoryError(NtroError):
+    """Stands for Python's own."""
+
+    code = "OUT_OF_MEMORY"
+    summary = "a run needed more memory than it may have, or than there is"
+    mend = "read in smaller parts; or raise NTRO_RUN_MEMORY_MB in the tenant's process.env.json and start its processes anew"
+
+
 def code_of(error: BaseException) -> str:
     """The tenant's word for it, which need not be one that may cross."""
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError.code
     return str(error.code) if isinstance(error, NtroError) else type(error).__name__
 
 

@@ -85,7 +85,7 @@ def month_end_definitions(
             *(assets.ledger_spec(name, proposals.get(name, ())) for name in names if name not in filled),
             *(assets.decisions_asset(kind, rules) for kind in kinds),
             assets.journals_asset(kinds),
-            assets.trial_balance_asset(),
+            assets.trial_balance_asset(kinds),
         ],
         jobs=[job],
         sensors=[

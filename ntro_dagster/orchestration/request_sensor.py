@@ -24,7 +24,7 @@ from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.schedules import monthly_run
 from ntro_dagster.orchestration.sensors import RUNS_PER_TICK, Job, asking_sensor
 from ntro_dagster.orchestration.task_requests import NOT_BEGUN, TaskRequest, refuse, requests_waiting
-from ntro_dagster.platforms.environment import database_from_environment
+from ntro_dagster.platforms.environment import kept_database
 
 
 def requests_sensor(job: Job, *, runbook: str, selection: Sequence[AssetKey]) -> SensorDefinition:
@@ -40,7 +40,7 @@ def requests_sensor(job: Job, *, runbook: str, selection: Sequence[AssetKey]) ->
 
 
 async def _to_start(instance: DagsterInstance, runbook: str) -> list[TaskRequest]:
-    async with database_from_environment() as database:
+    async with kept_database() as database:
         waiting = await requests_waiting(database, runbook)
         runs = _runs_of(instance, waiting)
         await refuse(database, _refusals(waiting, runs))

@@ -27,7 +27,7 @@ from ntro_dagster.boundary.schedules import GRACE, Schedule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.sensors import Job
-from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.platforms.environment import bound_tenant, kept_database
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 
 
@@ -93,7 +93,7 @@ def monthly_run(key: MultiPartitionKey, version: str | None, selection: Sequence
 
 
 async def _due(runbook: str, time: Schedule, tick: datetime) -> list[Due]:
-    async with database_from_environment() as database:
+    async with kept_database() as database:
         return await due(database, runbook, time, tick)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from dagster import (
@@ -20,6 +21,7 @@ from dagster import (
     DagsterRunStatus,
     DefaultSensorStatus,
     JobDefinition,
+    RunRecord,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -27,16 +29,16 @@ from dagster import (
     SkipReason,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
+from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
+from ntro_dagster.boundary.relay.client import partitions_at_work
 from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
 from ntro_dagster.orchestration.derived import Derivation, derivations_waiting, proposals_key
 from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.partitions import partition_key
 from ntro_dagster.orchestration.work import Waiting, Work, waiting
-from ntro_dagster.platforms.environment import bound_tenant, database_from_environment
+from ntro_dagster.platforms.environment import bound_tenant, kept_database
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.registry import SubledgerType
 
@@ -50,6 +52,8 @@ _FREE_RETRIES = 1
 """A run that died once is started again at once: a killed worker is no reason to wait."""
 _LOOK_BACK = 12
 """Failed runs that are looked at: enough for the longest back-off."""
+_TOGETHER = 300
+"""Past runs of several partitions that are read by one question: most partitions have a handful."""
 
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
@@ -101,7 +105,7 @@ def asking_sensor(name: str, job: Job, find: Callable[[DagsterInstance], list[Ru
     )
 
 
-_ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
+_OWN: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
     Work.INTAKE: lambda subledgers: [records_key(), *map(ledger_key, subledgers)],
     Work.REVIEW: lambda subledgers: [*map(decisions_key, subledgers)],
     Work.PROPOSALS: lambda derivations: [*map(proposals_key, derivations)],
@@ -109,9 +113,12 @@ _ASSETS: dict[Work, Callable[[Sequence[str]], list[AssetKey]]] = {
     Work.CLOSE: lambda _: [trial_balance_key()],
 }
 
+_AFTER = {Work.REVIEW: (Work.POSTING, Work.CLOSE), Work.POSTING: (Work.CLOSE,)}
+"""What a run goes on with where its own work lets it (`assets.idle`): one run takes a decision to the books (decision 031)."""
+
 _WHY = {
     Work.INTAKE: "New documents: reads their records into the subledger.",
-    Work.REVIEW: "Filed decisions, and steps that are due: applies them to the rows.",
+    Work.REVIEW: "Filed decisions, and steps that are due: applies them to the rows, and posts what they approve.",
     Work.PROPOSALS: "Reviewed rows: makes others of them, for review in turn.",
     Work.POSTING: "Approved rows: posts them to the general ledger.",
     Work.CLOSE: "Months in which nothing is open: draws up the trial balance.",
@@ -119,45 +126,76 @@ _WHY = {
 
 
 async def _ask(ask: Ask) -> list[Waiting]:
-    async with database_from_environment() as database:
+    async with kept_database() as database:
         return await ask(database)
 
 
 def _requests(instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting]) -> Iterator[RunRequest]:
     if not found:
         return
-    busy = _busy(instance)
-    for partition in found:
-        key = partition_key(partition.entity, partition.period)
-        if key in busy:
-            continue
-        mine = {TENANT_TAG: bound_tenant(), WORK_TAG: work.value, PARTITION_TAG: str(key)}
-        past = RunsFilter(job_name=job, tags=mine)
-        if _resting(instance, past):
-            continue
-        yield RunRequest(
-            run_key=f"{work}:{key}:{instance.get_runs_count(past)}",
-            partition_key=key,
-            asset_selection=_ASSETS[work](partition.subledgers),
-            tags={WORK_TAG: work.value, **unit(bound_tenant(), str(key))},
-        )
+    busy = partitions_at_work(instance, bound_tenant())
+    keyed = [(partition_key(each.entity, each.period), each) for each in found]
+    free = [(key, each) for key, each in keyed if key not in busy]
+    for start in range(0, len(free), RUNS_PER_TICK):
+        some = free[start : start + RUNS_PER_TICK]
+        histories = _histories(instance, job, work, [str(key) for key, _ in some])
+        for key, partition in some:
+            past = histories(str(key))
+            if _resting(past.last, work):
+                continue
+            yield RunRequest(
+                run_key=f"{work}:{key}:{past.number}",
+                partition_key=key,
+                asset_selection=[*_OWN[work](partition.subledgers), *_later(work)],
+                asset_check_keys=[],  # see `assets.evaluations`
+                tags={WORK_TAG: work.value, **unit(bound_tenant(), str(key))},
+            )
 
 
-def _busy(instance: DagsterInstance) -> set[str]:
-    """Partitions with a run that has not ended, whatever it does and whoever launched it."""
-    running = RunsFilter(tags={CODE_LOCATION_TAG: bound_tenant()}, statuses=list(NOT_FINISHED_STATUSES))
-    return {run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(running)}
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a kind of work on one partition has had: how many runs, and the last of them, newest first."""
+
+    number: int
+    last: Sequence[RunRecord]
 
 
-def _resting(instance: DagsterInstance, past: RunsFilter) -> bool:
-    """Whether the last runs failed, and it is too early to try again: 5 s, 10 s, 20 s, ... 10 min."""
-    records = instance.get_run_records(past, limit=_LOOK_BACK)
-    failures = 0
-    for record in records:
-        if record.dagster_run.status is not DagsterRunStatus.FAILURE:
-            break
-        failures += 1
-    if failures <= _FREE_RETRIES:
+def _histories(instance: DagsterInstance, job: str, work: Work, keys: Sequence[str]) -> Callable[[str], History]:
+    """By one question for all, unless there are more runs of them than one answer should hold."""
+
+    def of(*partitions: str) -> RunsFilter:
+        return RunsFilter(job_name=job, tags={TENANT_TAG: bound_tenant(), WORK_TAG: work.value, PARTITION_TAG: list(partitions)})
+
+    by_partition: dict[str, list[RunRecord]] = {key: [] for key in keys}
+    together = instance.get_run_records(of(*keys), limit=_TOGETHER)
+    for record in together:
+        by_partition[record.dagster_run.tags[PARTITION_TAG]].append(record)
+    if len(together) < _TOGETHER:
+        return lambda key: History(len(by_partition[key]), by_partition[key][:_LOOK_BACK])
+    return lambda key: History(instance.get_runs_count(of(key)), instance.get_run_records(of(key), limit=_LOOK_BACK))
+
+
+def _later(work: Work) -> list[AssetKey]:
+    return [key for after in _AFTER.get(work, ()) for key in _OWN[after](())]
+
+
+def _resting(records: Sequence[RunRecord], work: Work) -> bool:
+    """Whether the last runs failed at `work`, and it is too early to try again: 5 s, 10 s, 20 s, ... 10 min."""
+    failed = list(takewhile(lambda record: record.dagster_run.status is DagsterRunStatus.FAILURE, records))
+    if len(failed) > _FREE_RETRIES and _AFTER.get(work):
+        went_on = asyncio.run(_failed_later([each.dagster_run.run_id for each in failed], work))
+        failed = list(takewhile(lambda record: record.dagster_run.run_id not in went_on, failed))
+    if len(failed) <= _FREE_RETRIES:
         return False
-    pause = min(timedelta(seconds=INTERVAL_S * 2 ** (failures - _FREE_RETRIES - 1)), LONGEST_BACKOFF)
+    pause = min(timedelta(seconds=INTERVAL_S * 2 ** (len(failed) - _FREE_RETRIES - 1)), LONGEST_BACKOFF)
     return datetime.now(UTC) - records[0].update_timestamp.astimezone(UTC) < pause
+
+
+async def _failed_later(run_ids: Sequence[str], work: Work) -> set[str]:
+    """Of runs that failed, those that had done `work` by then: it is for what follows to be tried again, not for `work`."""
+    async with kept_database() as database:
+        found = await database.fetch(
+            "SELECT DISTINCT run_id FROM system.errors WHERE run_id = ANY(%s::uuid[]) AND step = ANY(%s)",
+            [list(run_ids), [key.to_python_identifier() for key in _later(work)]],
+        )
+    return {str(row["run_id"]) for row in found}

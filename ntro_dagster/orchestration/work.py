@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from uuid import UUID
 
 from psycopg import sql
 
@@ -38,6 +39,18 @@ class Waiting:
     subledgers: tuple[str, ...]
 
 
+Only = Callable[[str], sql.Composable]
+"""Condition on the columns `entity_id` and `period` of a table's alias."""
+
+
+def _any(alias: str) -> sql.Composable:
+    return sql.SQL("TRUE")
+
+
+def _one(alias: str) -> sql.Composable:
+    return sql.SQL("{0}.entity_id = %(entity)s AND {0}.period = %(period)s").format(sql.Identifier(alias))
+
+
 async def waiting(
     database: TenantDatabase,
     work: Work,
@@ -54,15 +67,23 @@ async def waiting(
     """
     question = _REVIEW.format(sql.SQL(" UNION ALL ").join([_SIGNALS, *due])) if work is Work.REVIEW else None
     rows = await database.fetch(
-        question or _QUESTIONS[work](subledgers), {"subledgers": list(subledgers), "limit": LIMIT, "as_of": day}
+        question or _QUESTIONS[work](subledgers, _any), {"subledgers": list(subledgers), "limit": LIMIT, "as_of": day}
     )
     return [Waiting(row["slug"], row["period"], tuple(row["subledgers"])) for row in rows]
+
+
+async def waits(
+    database: TenantDatabase, work: Work, subledgers: Mapping[str, Lifecycle], *, entity_id: UUID, period: str
+) -> bool:
+    """Whether a sensor would start a run for `work`, which is not review, in this partition."""
+    asked = {"subledgers": list(subledgers), "limit": 1, "entity": entity_id, "period": period}
+    return bool(await database.fetch(_QUESTIONS[work](subledgers, _one), asked))
 
 
 _INTAKE = sql.SQL("""
     SELECT e.slug, i.period, array_agg(DISTINCT i.subledger) AS subledgers
       FROM ingest.intake i JOIN system.entities e ON e.id = i.entity_id
-     WHERE i.staged_at IS NULL AND i.subledger = ANY(%(subledgers)s) AND e.status = 'ACTIVE'
+     WHERE i.staged_at IS NULL AND i.subledger = ANY(%(subledgers)s) AND e.status = 'ACTIVE' AND {}
      GROUP BY 1, 2 ORDER BY i.period, e.slug LIMIT %(limit)s""")
 
 _SIGNALS = sql.SQL(
@@ -78,34 +99,34 @@ _REVIEW = sql.SQL("""
 _ACTIVE = """
     SELECT e.slug, a.period, array_agg(a.subledger ORDER BY a.subledger) AS subledgers
       FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
-     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND ({})
+     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND {} AND ({})
      GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.
 _APPROVED = sql.SQL(
-    "SELECT DISTINCT t.entity_id, t.period, {} AS subledger FROM {} t WHERE t.status = {} "
+    "SELECT DISTINCT t.entity_id, t.period, {} AS subledger FROM {} t WHERE t.status = {} AND {} "
     "AND NOT EXISTS (SELECT FROM ledgers.waiting_rows w WHERE w.row_id = t.id) "
     "AND NOT EXISTS (SELECT FROM ledgers.periods p "
     "WHERE p.entity_id = t.entity_id AND p.period >= t.period AND p.status <> 'OPEN')"
 )
 
 _RECHECKS = sql.SQL(
-    "SELECT DISTINCT entity_id, period, subledger FROM ledgers.deliveries "
-    "WHERE recheck_at <= now() AND subledger = ANY(%(subledgers)s)"
+    "SELECT DISTINCT d.entity_id, d.period, d.subledger FROM ledgers.deliveries d "
+    "WHERE d.recheck_at <= now() AND d.subledger = ANY(%(subledgers)s) AND {}"
 )
 
 # Months that a person has closed wait for their seal.
 _TO_SEAL = sql.SQL(
     "SELECT e.slug, p.period, ARRAY[]::text[] AS subledgers FROM ledgers.periods p JOIN system.entities e ON e.id = p.entity_id "
-    "WHERE p.status = 'CLOSING' ORDER BY p.period, e.slug LIMIT %(limit)s"
+    "WHERE p.status = 'CLOSING' AND {} ORDER BY p.period, e.slug LIMIT %(limit)s"
 )
 
 _HAS = "EXISTS (SELECT FROM {} t WHERE t.entity_id = a.entity_id AND t.period = a.period AND t.status IN ({}))"
 
 
-def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
+def _posting(subledgers: Mapping[str, Lifecycle], only: Only) -> sql.Composed:
     approved = [
-        _APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name), sql.Literal(lifecycle.approved))
+        _APPROVED.format(sql.Literal(name), sql.Identifier("ledgers", name), sql.Literal(lifecycle.approved), only("t"))
         for name, lifecycle in subledgers.items()
         if lifecycle.approved
     ]
@@ -117,20 +138,20 @@ def _posting(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
         "WHERE e.status = 'ACTIVE' "
         "AND NOT EXISTS (SELECT FROM ledgers.gl_pauses g WHERE g.entity_id = t.entity_id AND g.until > now()) "
         "GROUP BY 1, 2 ORDER BY t.period, e.slug LIMIT %(limit)s"
-    ).format(sql.SQL(" UNION ALL ").join([*approved, _RECHECKS]))
+    ).format(sql.SQL(" UNION ALL ").join([*approved, _RECHECKS.format(only("d"))]))
 
 
-def _close(subledgers: Mapping[str, Lifecycle]) -> sql.Composed:
+def _close(subledgers: Mapping[str, Lifecycle], only: Only) -> sql.Composed:
     none_open = [sql.SQL("NOT ") + _has(name, lifecycle.open) for name, lifecycle in subledgers.items()]
     nothing_to_stage = sql.SQL(
         "NOT EXISTS (SELECT FROM ingest.intake i WHERE i.entity_id = a.entity_id AND i.period = a.period AND i.staged_at IS NULL)"
     )
     nothing_to_derive = sql.SQL("NOT system.derivation_outstanding(a.entity_id, a.period)")
-    drawn_up = sql.SQL(_ACTIVE).format(sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
+    drawn_up = sql.SQL(_ACTIVE).format(only("a"), sql.SQL(" AND ").join([*none_open, nothing_to_stage, nothing_to_derive]))
     return sql.SQL(
         "SELECT DISTINCT ON (period, slug) slug, period, subledgers FROM (({}) UNION ALL ({})) w "
         "ORDER BY period, slug LIMIT %(limit)s"
-    ).format(drawn_up, _TO_SEAL)
+    ).format(drawn_up, _TO_SEAL.format(only("p")))
 
 
 def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:
@@ -138,8 +159,8 @@ def _has(subledger: str, statuses: Sequence[str]) -> sql.Composed:
     return sql.SQL(_HAS).format(sql.Identifier("ledgers", subledger), one_of)
 
 
-_QUESTIONS: dict[Work, Callable[[Mapping[str, Lifecycle]], sql.Composable]] = {
-    Work.INTAKE: lambda _: _INTAKE,
+_QUESTIONS: dict[Work, Callable[[Mapping[str, Lifecycle], Only], sql.Composable]] = {
+    Work.INTAKE: lambda _, only: _INTAKE.format(only("i")),
     Work.POSTING: _posting,
     Work.CLOSE: _close,
 }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import psycopg
+
 from ntro_dagster.boundary.tenant_logs import aside, logs_directory
-from ntro_dagster.errors import UsageError
+from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.platforms.postgres.journal import Journal
 
@@ -33,6 +38,40 @@ def database_from_environment(tenant_slug: str | None = None) -> TenantDatabase:
     if tenant_slug not in {None, bound}:
         raise TenantNotBoundError(bound=bound, asked=tenant_slug)
     return TenantDatabase(_platform_url(bound))
+
+
+_kept: dict[tuple[int, str], list[TenantDatabase]] = defaultdict(list)
+"""Connections that nobody uses at the moment, by process: a fork leaves its parent's alone."""
+
+
+@asynccontextmanager
+async def kept_database() -> AsyncIterator[TenantDatabase]:
+    """The tenant's database over a connection that this process keeps for the next use, as long as all goes well.
+
+    A new connection costs more than most of what is asked over it.
+    """
+    kept = _kept[os.getpid(), _platform_url(bound_tenant())]
+    database = await _of_kept(kept) or database_from_environment()
+    try:
+        await database.connection()
+        yield database
+    except BaseException:
+        await database.close()
+        raise
+    kept.append(database)
+
+
+async def _of_kept(kept: list[TenantDatabase]) -> TenantDatabase | None:
+    """One that still answers, as it was when it was opened."""
+    while kept:
+        database = kept.pop()
+        try:
+            await database.execute("RESET ALL")
+        except (NtroError, psycopg.Error):
+            await database.close()
+        else:
+            return database
+    return None
 
 
 def journal_from_environment() -> Journal:

@@ -244,6 +244,7 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], barred: Se
     """Writes the outcome of each row of the signal: APPLIED, SIGNED where a second approver is still to come, or REFUSED and why:
     `bar` for those that are `barred`. Returns how many rows that are, and how many of them were signed.
     """
+    # OFFSET 0: else the planner writes each of its columns out wherever it is named, and a row's digest is taken three times.
     decided = await handle.database.fetch_one(
         sql.SQL(
             """WITH decided AS (
@@ -263,7 +264,8 @@ async def _decide(handle: SubledgerHandle, signal: Mapping[str, Any], barred: Se
                               %(approve)s AND {needs_two}
                                  AND NOT system.is_cosigned(t.id, {digest}(t), %(by)s, %(behalf)s) AS alone,
                               %(approve)s AND {needs_two}
-                                 AND system.has_signed(t.id, {digest}(t), %(by)s, %(behalf)s) AS signed) c)
+                                 AND system.has_signed(t.id, {digest}(t), %(by)s, %(behalf)s) AS signed
+                       OFFSET 0) c)
                  FROM {table} t WHERE r.signal_id = %(signal)s AND t.id = r.row_id AND t.entity_id = %(entity)s
                RETURNING r.outcome)
                SELECT count(*) AS rows, count(*) FILTER (WHERE outcome = 'SIGNED') AS signed FROM decided"""

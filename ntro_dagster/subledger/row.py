@@ -24,7 +24,8 @@ def _no_float(value: Any) -> Any:
     return value
 
 
-Money = Annotated[Decimal, BeforeValidator(_no_float), Field(max_digits=38, decimal_places=9, allow_inf_nan=False)]
+# The limits stand beside the type: behind a function, Pydantic would check them in Python, at half the time of a whole row.
+Money = Annotated[Decimal, Field(max_digits=38, decimal_places=9, allow_inf_nan=False), BeforeValidator(_no_float)]
 """An amount in the row's currency. Never a float; more than nine decimals are refused, never rounded."""
 
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
@@ -34,6 +35,10 @@ CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
 
 ROW_NAMESPACE = uuid.UUID("7d0f1c5e-9f5d-5b0a-8a43-6f6a1f6c2f10")
+
+# RFC 9562, section 5.5: four bits of version, two of variant.
+_UNMARKED = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
 
 PLATFORM_FIELDS = frozenset(
     [
@@ -67,7 +72,7 @@ def row_ids(entity_id: uuid.UUID, period: str, subledger: str) -> Callable[[str]
     def row_id(source_ref: str) -> uuid.UUID:
         digest = shared.copy()
         digest.update(source_ref.encode("utf-8", "surrogatepass"))
-        return uuid.UUID(bytes=digest.digest()[:16], version=5)
+        return uuid.UUID(int=int.from_bytes(digest.digest()[:16]) & _UNMARKED | _VERSION_5)
 
     return row_id
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -28,6 +29,8 @@ from ntro_dagster.subledger.row import Row, row_ids
 from ntro_dagster.subledger.tables import table_of
 
 CHUNK = 10_000
+SLICE = 100
+"""Rows that are validated before the connection gets a look in: fewer than the server stores in the time."""
 
 T = TypeVar("T")
 
@@ -63,12 +66,7 @@ class Payload(NamedTuple):
         if isinstance(payload, Payload):
             return payload
         values = dict(payload)
-        return cls(
-            source_ref=values.pop("source_ref"),
-            findings=values.pop("findings", ()),
-            raw=values.pop("raw", None),
-            values=values,
-        )
+        return cls(values, values.pop("source_ref"), values.pop("findings", ()), values.pop("raw", None))
 
 
 @dataclass(slots=True)
@@ -84,6 +82,12 @@ class Staged:
     @property
     def untouched(self) -> int:
         return self.payloads - self.inserted - self.updated
+
+    def add(self, found: Staged) -> None:
+        """What was noted of more payloads."""
+        self.needs_attention += found.needs_attention
+        for code, count in found.codes.items():
+            self.codes[code] = self.codes.get(code, 0) + count
 
     def note(self, findings: Sequence[Mapping[str, Any]]) -> None:
         self.needs_attention += 1
@@ -111,7 +115,11 @@ class Stager:
         self._database = database
         self._kind = kind
         self._partition: dict[str, Any] = {"entity_id": entity_id, "period": period, "task_id": task_id}
+        now = datetime.now(UTC)
+        # The database stamps the row; these only spare each row the making of its own.
+        self._given = self._partition | {"created_at": now, "updated_at": now}
         self._id = row_ids(entity_id, period, kind.table)
+        self._validate = kind.model.model_validate
         self._content = kind.model.content_fields()
         self._status: Any = kind.model.model_fields["status"].annotation
         self._lifecycle = kind.lifecycle
@@ -124,7 +132,9 @@ class Stager:
         self._store: LedgerStore = PostgresLedgerStore(database)
         self._json = self._table.of_type(LogicalType.JSON) & self._known
         self._text = self._table.of_type(LogicalType.TEXT) & self._known
-        self._texts = itemgetter("period", *self._text)  # with one more, so that it always returns a tuple
+        self._texts_at = [at for at, name in enumerate(self._columns) if name == "source_ref" or name in self._text]
+        self._id_at = self._columns.index("id")
+        self._filled = False
 
     async def stage(self, payloads: AsyncIterable[Payload | Mapping[str, Any]] | Iterable[Payload | Mapping[str, Any]]) -> Staged:
         """All payloads, in one transaction. Memory stays flat: while the server merges a chunk, the next is validated.
@@ -137,12 +147,11 @@ class Stager:
             await self._store.create_stage(self._table, self._columns)
             try:
                 async for chunk in _chunks(payloads):
-                    rows = [self.row(payload, staged) for payload in chunk]
+                    rows = await self._rows(chunk, staged)
                     if merging is not None:
                         _count(staged, await merging)
                     staged.payloads += len(rows)
-                    await self._store.load_stage(self._table, self._columns, rows)
-                    merging = asyncio.create_task(self._merge(len(rows)))
+                    merging = asyncio.create_task(self._merge(rows))
                     await asyncio.sleep(0)  # lets the task send its statement before the next chunk takes the processor
                 if merging is not None:
                     _count(staged, await merging)
@@ -152,14 +161,34 @@ class Stager:
             await self._store.clear_stage(self._table, drop=True)
         return staged
 
-    def row(self, payload: Payload | Mapping[str, Any], staged: Staged) -> Sequence[Any]:
-        """The staged columns of one payload."""
+    async def _rows(self, chunk: Sequence[Payload | Mapping[str, Any]], staged: Staged) -> list[Sequence[Any]]:
+        """The staged columns of each payload, by id: neighbours in the table's key and in that of its history."""
+        found, rows = Staged(), []
+        for begin in range(0, len(chunk), SLICE):
+            rows += [self.row(payload, found, trusted=True) for payload in chunk[begin : begin + SLICE]]
+            await asyncio.sleep(0)
+        if not self._storable(rows):
+            found = Staged()
+            rows = [self.row(payload, found) for payload in chunk]
+        staged.add(found)
+        rows.sort(key=self._key)
+        return rows
+
+    def _key(self, row: Sequence[Any]) -> int:
+        return row[self._id_at].int  # type: ignore[no-any-return]
+
+    def _storable(self, rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether PostgreSQL can hold all of their text: one look at each column instead of one at each row."""
+        return all(storable("".join([row[at] for row in rows if row[at]])) for at in self._texts_at)
+
+    def row(self, payload: Payload | Mapping[str, Any], staged: Staged, *, trusted: bool = False) -> Sequence[Any]:
+        """The staged columns of one payload. Args: `trusted`: that its text can be stored is looked at later."""
         values, reference, findings, raw = Payload.of(payload)
-        if not findings and values.keys() <= self._known:
+        if not findings and self._known.issuperset(values):
             found = self._validated(values, reference, self._clean)
             if isinstance(found, Row):
-                unstorable = self._unstorable(found.__dict__)
-                if not unstorable and storable(reference):
+                unstorable = self._unstorable(found.__dict__, () if trusted else self._text)
+                if not unstorable and (trusted or storable(reference)):
                     return self._columns_of(found, self._clean, None, None)
                 found = unstorable
             findings = found
@@ -176,9 +205,7 @@ class Stager:
         """The row, or why the values do not make one. A check of an author's that does not cope with a value is a finding too:
         one payload never stops a batch."""
         try:
-            return self._kind.model.model_validate(
-                {**values, **self._partition, "id": self._id(reference), "source_ref": reference, "status": status}
-            )
+            return self._validate({**values, **self._given, "id": self._id(reference), "source_ref": reference, "status": status})
         except ValidationError as error:
             return findings_of(error)
         except Exception as error:
@@ -195,11 +222,9 @@ class Stager:
             )
         return strange
 
-    def _unstorable(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _unstorable(self, values: Mapping[str, Any], text: Iterable[str]) -> list[dict[str, Any]]:
         """Findings for content that PostgreSQL cannot hold as it is: it is not for us to change it silently."""
-        texts = []
-        if not storable("".join(filter(None, self._texts(values)))):  # one look at all of them: nearly always the only one
-            texts = [name for name in self._text if values[name] and not storable(values[name])]
+        texts = [name for name in text if values[name] and not storable(values[name])]
         trees = [name for name in self._json if values[name] and holds_escapes(jsonable(values[name]))]
         return [
             _finding("TEXT_NOT_STORABLE", name, "holds what the database cannot keep; see the raw payload")
@@ -213,7 +238,7 @@ class Stager:
         while True:
             found = self._validated(kept, reference, self._in_doubt)
             if isinstance(found, Row):
-                found_here = self._unstorable(found.__dict__)
+                found_here = self._unstorable(found.__dict__, self._text)
                 if not found_here:
                     return found
                 found = found_here
@@ -234,11 +259,14 @@ class Stager:
                 values[name] = jsonable(values[name])
         return (status, findings, raw, *self._values(values))
 
-    async def _merge(self, staged: int) -> tuple[int, int]:
-        """(inserted, updated) of the chunk that lies in the stage, which is empty afterwards."""
+    async def _merge(self, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
+        """(inserted, updated) of the chunk, which lies in the stage afterwards."""
+        if self._filled:
+            await self._store.clear_stage(self._table)
+        self._filled = True
+        await self._store.load_stage(self._table, self._columns, rows)
         inserted = await self._store.insert_missing(self._table, self._columns, self._partition)
-        updated = await self._update() if inserted < staged else 0
-        await self._store.clear_stage(self._table)
+        updated = await self._update() if inserted < len(rows) else 0
         return inserted, updated
 
     async def _update(self) -> int:

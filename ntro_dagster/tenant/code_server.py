@@ -6,7 +6,8 @@ The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --loc
 workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
 
 Environment: NTRO_SOCKET, NTRO_TENANT, NTRO_PLATFORM_URL; NTRO_LOGS, without which nothing that runs print is kept;
-NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_WAKE=off to have work wait for ticks (`tenant.waking`);
+NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_RUN_MEMORY_MB and NTRO_RUN_CPU_S, what a run may use
+(`tenant.limits`); NTRO_WAKE=off to have work wait for ticks (`tenant.waking`);
 NTRO_DEFINITIONS_MODULE for other definitions (tests).
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
+from ntro_dagster.tenant.limits import RunLimits
 
 SOCKET = "NTRO_SOCKET"
 TENANT = "NTRO_TENANT"
@@ -220,6 +222,7 @@ def main() -> None:
         for name in (SOCKET, TENANT, PLATFORM_URL):
             if not os.environ.get(name):
                 raise CodeServerEnvironmentError(name=name)
+        RunLimits.from_environment()  # refused now, rather than by each run
         path = Path(os.environ[SOCKET])
         with exclusive_socket(path):
             if serve(path, os.environ[TENANT], definitions_module(os.environ.get(DEFINITIONS_MODULE))):

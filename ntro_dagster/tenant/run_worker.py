@@ -16,8 +16,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
+
+from ntro_dagster.tenant.limits import RunLimits
 
 START_METHOD = "NTRO_RUN_START_METHOD"
 PR_SET_PDEATHSIG = 1
@@ -45,27 +49,36 @@ def die_with_parents() -> None:
     threading.Thread(target=watch, name="ntro-parent-watch", daemon=True).start()
 
 
-def begin() -> None:
-    """Keep what is sent; and outlive a restart of the workspace: a run waits for it longer than who answers somebody may."""
-    from ntro_dagster.boundary.relay import connection  # noqa: PLC0415 - needs Dagster
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Keep what is sent, and send it together; keep to what a run may use; and outlive a restart of the workspace: a run waits
+    for it longer than who answers somebody may.
+    """
+    from ntro_dagster.boundary.relay import connection, gathering  # noqa: PLC0415 - needs Dagster
     from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
 
+    RunLimits.from_environment().apply()
     keep_transcript()
     connection.patience_s = connection.LONG_PATIENCE_S
+    gathering.begin()
+    try:
+        yield
+    finally:
+        gathering.end()
 
 
 class ForkedRunWorker(ForkServerProcess):
     def run(self) -> None:
         die_with_parents()
-        begin()
-        super().run()
+        with reporting():
+            super().run()
 
 
 class SpawnedRunWorker(SpawnProcess):
     def run(self) -> None:
         die_with_parents()
-        begin()
-        super().run()
+        with reporting():
+            super().run()
 
 
 class _ForkServerContext(ForkServerContext):

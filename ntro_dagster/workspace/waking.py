@@ -2,7 +2,7 @@
 
 Its loops stand as they are, and tick as often as ever: they wait on an event that also ends the wait when there is something to
 look at, and a look of that kind is at the sensors of that tenant alone. The queue of runs is looked at when a run comes in, and
-when one may have left.
+each time that one has left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ntro_dagster.boundary.notifications import Notifications
-from ntro_dagster.boundary.relay.waker import CHANNEL
+from ntro_dagster.boundary.relay.waker import CHANNEL, ENDED
 
 if TYPE_CHECKING:
     from dagster._core.remote_representation.external import RemoteSensor
@@ -101,6 +101,7 @@ def wake_early(url: str) -> None:
     _wake_sensors(woken)
     _wake_queue(woken)
     Notifications(url, CHANNEL, woken.hear, name=NAME).start()
+    Notifications(url, ENDED, lambda _: woken.queue.wake(), name=NAME).start()
 
 
 def _wake_sensors(woken: Woken) -> None:

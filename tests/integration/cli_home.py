@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.host.ports import free_port
+
 NTRO = Path(sys.executable).parent / "ntro"
+FIRST_PORT = int(os.environ["NTRO_FIRST_DESK_PORT"]) - 4_000
+"""Of the Dagster UI: a range for each worker, so that a home which is down for a moment finds its port free again."""
 ROOT = Path(__file__).parents[2]
 HEADER = "Department family,Entity,Date,Expense Type,Expense area,Supplier,Transaction number,Amount\n"
 
@@ -110,7 +114,7 @@ def command_line() -> Iterator[CommandLine]:
 def installed() -> Iterator[CommandLine]:
     """A running home with tenant `acme` and its entity `spv-1`."""
     with command_line() as ntro:
-        ntro.ok("up", "--detach")
+        ntro.ok("up", "--detach", "--port", str(free_port(FIRST_PORT)))
         ntro.ok("tenant", "create", "acme", "--name", "Acme Capital")
         ntro.ok("workflow", "push", ROOT / "runbooks" / "expense-processor")
         ntro.ok("workflow", "deploy", "expense-processor", "--tenant", "acme")

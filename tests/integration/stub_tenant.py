@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -41,8 +42,35 @@ def talks(context: AssetExecutionContext) -> None:
         raise SystemExit("said on the way out")
 
 
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "eats"]))
+def eats(context: AssetExecutionContext) -> None:
+    """Wants more memory than it may have."""
+    with at_the_wall(Place(context.run.run_id, "acme__eats")):
+        bytearray(8 * 2**30)
+
+
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "spins"]))
+def spins(context: AssetExecutionContext) -> None:
+    """Computes for ever."""
+    with at_the_wall(Place(context.run.run_id, "acme__spins")):
+        while True:
+            pass
+
+
+_known: set[str] = set()
+os.register_at_fork(after_in_child=lambda: _known.update(sys.modules))
+
+
+@asset(key=AssetKey([os.environ["NTRO_TENANT"], "imports"]))
+def imports(context: AssetExecutionContext) -> None:
+    """Says which modules its process had to import since it was forked."""
+    (Path(os.environ["STUB_DIRECTORY"]) / context.run_id).write_text("\n".join(sorted(sys.modules.keys() - _known)))
+
+
+ASSETS = [quick, slow, walled, talks, eats, spins, imports]
+
 defs = Definitions(
-    assets=[quick, slow, walled, talks],
-    jobs=[define_asset_job(f"{each.key.path[-1]}_job", [each]) for each in (quick, slow, walled, talks)],
+    assets=ASSETS,
+    jobs=[define_asset_job(f"{each.key.path[-1]}_job", [each]) for each in ASSETS],
     executor=in_process_executor,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -55,6 +57,23 @@ def test_a_run_needs_few_connections(url: str, tmp_path: Path, as_workspace: Cal
             assert materialize([thing], instance=instance).success
             assert len(instance.get_runs()) == 1
         assert _sessions(watcher) - before <= 2  # one is open since the tables were made
+
+
+def test_a_daemons_threads_open_no_connection_twice(url: str) -> None:
+    prepare_instance(url)
+    storage, threads = PooledPostgresStorage(url), 6
+    together = threading.Barrier(threads)
+
+    def look(_: int) -> None:
+        with storage.run_storage.connect():  # type: ignore[attr-defined]
+            together.wait(30)
+
+    with ThreadPoolExecutor(threads) as pool, psycopg.connect(url, autocommit=True) as watcher:
+        list(pool.map(look, range(threads)))
+        before = _sessions(watcher)
+        list(pool.map(look, range(threads)))
+        storage.run_storage.get_runs()
+        assert _sessions(watcher) == before
 
 
 def test_forked_child_opens_its_own_connection(url: str) -> None:

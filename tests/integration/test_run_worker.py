@@ -30,6 +30,7 @@ from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.tenant.limits import RunLimitInvalidError, RunLimits
 from ntro_dagster.workspace.registry import Registry
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+LIMITS = {"NTRO_RUN_MEMORY_MB": "2048", "NTRO_RUN_CPU_S": "4"}
+"""What a run may use here."""
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 """For a code server that no run is given."""
 
@@ -116,7 +119,7 @@ def host(
     registry.dispose()
     write_instance(home)
     write_workspace(home, ["acme"])
-    acme = code_server(home, "acme", NTRO_PLATFORM_URL=deployed.app, NTRO_RUN_START_METHOD=request.param)
+    acme = code_server(home, "acme", NTRO_PLATFORM_URL=deployed.app, NTRO_RUN_START_METHOD=request.param, **LIMITS)
     specs = [relay_process(home, url), acme, daemon_process(home, url), webserver_process(home, url)]
     survey_tenants(home, ["acme"])
     supervisor = Supervisor(home)
@@ -146,6 +149,35 @@ def test_runs_succeed(host: Host) -> None:
     runs = [host.submit("quick_job") for _ in range(3)]
     for run_id in runs:
         host.await_status(run_id, DagsterRunStatus.SUCCESS)
+
+
+def test_a_run_imports_nothing_that_it_could_have_been_forked_with(host: Host) -> None:
+    run_id = host.submit("imports_job")
+    host.await_status(run_id, DagsterRunStatus.SUCCESS)
+    imported = (host.home.run / run_id).read_text().split()
+    if any("forkserver" in " ".join(child.cmdline()) for child in host.code_server().children()):
+        assert imported == []
+    else:
+        assert "dagster" in imported, "spawned: the search works"
+
+
+@pytest.mark.parametrize(("job", "code"), [("eats_job", "OUT_OF_MEMORY"), ("spins_job", "RUN_CPU_EXCEEDED")])
+def test_a_run_that_takes_too_much_ends_and_takes_nothing_from_others(
+    host: Host, deployed: DatabaseCredentials, job: str, code: str
+) -> None:
+    run_id = host.submit(job)
+    host.await_status(run_id, DagsterRunStatus.FAILURE)
+    with psycopg.connect(deployed.auditor) as auditor:
+        assert auditor.execute("SELECT code FROM system.errors WHERE run_id = %s", [run_id]).fetchall() == [(code,)]
+    other = host.submit("quick_job")
+    host.await_status(other, DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "much", ""])
+def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("NTRO_RUN_MEMORY_MB", value)
+    with pytest.raises(RunLimitInvalidError):
+        RunLimits.from_environment()
 
 
 def test_killed_worker_fails_its_run(host: Host) -> None:
@@ -220,10 +252,10 @@ def test_what_a_run_says_is_its_tenants(host: Host, deployed: DatabaseCredential
     with psycopg.connect(deployed.auditor) as auditor:
         errors = auditor.execute("SELECT story, step FROM system.errors WHERE run_id = %s", [run_id]).fetchall()
         kept = auditor.execute(
-            "SELECT sent, told FROM system.transcript WHERE run_id = %s AND call = 'store_event' ORDER BY id", [run_id]
+            "SELECT sent, told FROM system.transcript WHERE run_id = %s AND call LIKE 'store_event%%' ORDER BY id", [run_id]
         ).fetchall()
     assert errors == [("said on the way out", "acme__talks")]
-    events = [encoding.loads(sent)["event"] for sent, _ in kept if sent]
+    events = [event for sent, _ in kept if sent for event in encoding.loads(sent)["events"]]
     stored = host.instance.get_records_for_run(run_id, of_type=set(EVENTS)).records
     of_the_run = [record.event_log_entry for record in sorted(stored, key=lambda record: record.storage_id)]
     assert events == [entry for entry in of_the_run if entry in events]

@@ -14,6 +14,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from ntro_dagster.boundary.answers import runs, ticks
 from ntro_dagster.boundary.answers.definitions import rebuild, same
 from ntro_dagster.boundary.answers.failures import failed, refused
+from ntro_dagster.boundary.answers.remembered import Remembered
 from ntro_dagster.boundary.answers.rules import DefinitionRefusedError
 from ntro_dagster.boundary.answers.survey import DefinitionNotDeployedError, Survey, survey_of
 from ntro_dagster.errors import NtroError
@@ -189,21 +190,25 @@ ANSWERS: dict[str, Answer] = {
         _in("ExternalRepositoryErrorData"),
     ),
     "ExternalJob": _job,
-    "ExternalPipelineSubsetSnapshot": _json(
-        api.ExternalPipelineSubsetSnapshotReply,
-        "serialized_external_pipeline_subset_result",
-        lambda _, tenant, request, offered: runs.subset(
-            survey_of(tenant), request.serialized_pipeline_subset_snapshot_args, offered
-        ),
-        lambda error: {"__class__": "ExternalPipelineSubsetResult", "success": False, "error": error},
+    "ExternalPipelineSubsetSnapshot": Remembered(
+        _json(
+            api.ExternalPipelineSubsetSnapshotReply,
+            "serialized_external_pipeline_subset_result",
+            lambda _, tenant, request, offered: runs.subset(
+                survey_of(tenant), request.serialized_pipeline_subset_snapshot_args, offered
+            ),
+            lambda error: {"__class__": "ExternalPipelineSubsetResult", "success": False, "error": error},
+        )
     ),
-    "ExecutionPlanSnapshot": _json(
-        api.ExecutionPlanSnapshotReply,
-        "serialized_execution_plan_snapshot",
-        lambda _, tenant, request, offered: runs.plan(
-            survey_of(tenant), request.serialized_execution_plan_snapshot_args, offered
-        ),
-        _in("ExecutionPlanSnapshotErrorData"),
+    "ExecutionPlanSnapshot": Remembered(
+        _json(
+            api.ExecutionPlanSnapshotReply,
+            "serialized_execution_plan_snapshot",
+            lambda _, tenant, request, offered: runs.plan(
+                survey_of(tenant), request.serialized_execution_plan_snapshot_args, offered
+            ),
+            _in("ExecutionPlanSnapshotErrorData"),
+        )
     ),
     "ExternalPartitionTags": _json(
         api.ExternalPartitionTagsReply,

@@ -109,7 +109,7 @@ def _run(survey: Survey, slugs: frozenset[str], offered: Any) -> dict[str, Any] 
         "asset_selection": keys or None,
         "stale_assets_only": False,
         "partition_key": partition,
-        "asset_check_keys": None,
+        "asset_check_keys": [] if offered.get("asset_check_keys") == [] else None,
         "asset_graph_subset": None,
     }
 

@@ -24,22 +24,31 @@ EVENT_CALLS: Final = frozenset(
     }
 )
 
+STORE_EVENTS: Final = "store_events"
+"""Not of Dagster's: several events of a run, in their order, as one call."""
+
+PARTITIONS_AT_WORK: Final = "partitions_at_work"
+"""Not of Dagster's either: keys of partitions with a run that has not ended. A backlog of runs is large, their keys are not."""
+
 WRITES: Final = frozenset(
     {
-        "store_event",
+        *("store_event", STORE_EVENTS),
         *("claim_concurrency_slot", "free_concurrency_slot_for_step", "free_concurrency_slots_for_run"),
     }
 )
 """Calls that change something: each carries a key, under which it is done once."""
 
-CALLS: Final = RUN_CALLS | EVENT_CALLS
+CALLS: Final = RUN_CALLS | EVENT_CALLS | {STORE_EVENTS, PARTITIONS_AT_WORK}
 
 WAKE: Final = "wake"
 """Not of Dagster's: there may be work for the sensors of whoever asks. It has no content, and changes nothing."""
 
+ENDS: Final = frozenset({DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED})
+"""The kinds of events with which a run is over."""
+
 EVENTS: Final = frozenset(
     {
-        *(DagsterEventType.RUN_START, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED),
+        *(DagsterEventType.RUN_START, *ENDS),
         *(DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED, DagsterEventType.STEP_SUCCESS),
         *(DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.STEP_SKIPPED),
         *(DagsterEventType.STEP_WORKER_STARTING, DagsterEventType.STEP_WORKER_STARTED, DagsterEventType.STEP_OUTPUT),

@@ -10,8 +10,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dagster import DagsterInstance, RunsFilter
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._core.storage.runs.base import RunStorage
 from dagster._core.storage.schedules.base import ScheduleStorage
@@ -19,8 +21,9 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
-from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import EVENT_CALLS, FLAGS, RUN_CALLS
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG
+from ntro_dagster.boundary.relay import encoding, gathering
+from ntro_dagster.boundary.relay.calls import EVENT_CALLS, FLAGS, PARTITIONS_AT_WORK, RUN_CALLS
 from ntro_dagster.boundary.relay.connection import call, keep_to_ourselves
 from ntro_dagster.errors import UsageError
 
@@ -51,7 +54,9 @@ def _forward(base: type, name: str) -> Callable[..., Any]:
         given.pop("self")
         if not all(word(given[part]) for part, word in _POOLED.items() if part in given):
             raise NotForTenantsError(call=name)
-        return encoding.loads(call(name, encoding.dumps(given)))
+        body = encoding.dumps(given)
+        gathers = gathering.gathering
+        return gathers.ask(name, body) if gathers else encoding.loads(call(name, body))
 
     return forward
 
@@ -80,6 +85,8 @@ def _store_event(_: Any, event: EventLogEntry) -> None:
     known = wall.event(event)
     if known is None:
         keep_to_ourselves("store_event", event.run_id, lambda: serialize_value(event))
+    elif gathering.gathering:
+        gathering.gathering.say(known, serialize_value(event))
     else:
         call("store_event", encoding.dumps({"event": known}), run_id=event.run_id, told=lambda: serialize_value(event))
 
@@ -87,6 +94,20 @@ def _store_event(_: Any, event: EventLogEntry) -> None:
 def _store_event_batch(self: Any, events: Iterable[EventLogEntry]) -> None:
     for event in events:
         _store_event(self, event)
+
+
+_has_dynamic_partition = _forward(EventLogStorage, "has_dynamic_partition")
+
+
+def _has_once(self: Any, partitions_def_name: str, partition_key: str) -> bool:
+    """What is so stays so: an entity is never taken out of its set."""
+    settled: set[tuple[str, str]] = self.__dict__.setdefault("_settled", set())
+    asked = partitions_def_name, partition_key
+    if asked not in settled:
+        if not _has_dynamic_partition(self, partitions_def_name, partition_key):
+            return False
+        settled.add(asked)
+    return True
 
 
 def _no_cursors(*_: Any) -> dict[str, str]:
@@ -99,8 +120,23 @@ RelayScheduleStorage = type("RelayScheduleStorage", (ScheduleStorage,), _half(Sc
 RelayEventLogStorage = type(
     "RelayEventLogStorage",
     (EventLogStorage,),
-    _half(EventLogStorage, EVENT_CALLS, store_event=_store_event, store_event_batch=_store_event_batch, **FLAGS),
+    _half(
+        EventLogStorage,
+        EVENT_CALLS,
+        store_event=_store_event,
+        store_event_batch=_store_event_batch,
+        has_dynamic_partition=_has_once,
+        **FLAGS,
+    ),
 )
+
+
+def partitions_at_work(instance: DagsterInstance, location: str) -> frozenset[str]:
+    """Keys of partitions of a tenant with a run that has not ended, whatever it does and whoever launched it."""
+    if isinstance(instance.run_storage, RelayRunStorage):
+        return frozenset(encoding.loads(call(PARTITIONS_AT_WORK, encoding.dumps({}))))
+    at_work = RunsFilter(tags={CODE_LOCATION_TAG: location}, statuses=list(NOT_FINISHED_STATUSES))
+    return frozenset(run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(at_work))
 
 
 class RelayStorage(DagsterStorage):

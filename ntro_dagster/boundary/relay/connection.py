@@ -85,7 +85,7 @@ class Sent:
         call: name of a method of Dagster's storages.
         run_id: of an event.
         body: every byte of the message.
-        told: the event as Dagster made it, before the wall; None for other calls.
+        told: the event as Dagster made it, before the wall, or several, a line each; None for other calls.
     """
 
     key: UUID
@@ -150,15 +150,19 @@ def forget() -> None:
     _local.owner = None
 
 
-def call(name: str, body: bytes, *, run_id: str | None = None, told: Callable[[], str] | None = None) -> bytes:
+def call(
+    name: str, body: bytes, *, run_id: str | None = None, told: Callable[[], str] | None = None, key: UUID | None = None
+) -> bytes:
     """Ask until there is an answer.
+
+    Args: `key`: that of an earlier call, which this one completes if it was not done.
 
     Raises:
         RelayAwayError: none came within this process's patience.
         RelayRefusedError: the answer is no.
         RelayAddressError: nowhere to ask.
     """
-    key = uuid4()
+    key = key or uuid4()
     _keep(key, name, run_id, body, told)
     patience = LONG_PATIENCE_S if threading.current_thread().name == CLEANUP_THREAD else patience_s
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE_S

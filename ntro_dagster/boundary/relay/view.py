@@ -15,9 +15,12 @@ from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.config import PoolConfig
 from dagster._core.snap.execution_plan_snapshot import ExecutionPlanSnapshot
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord, RunsFilter
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, NOT_FINISHED_STATUSES, RunRecord, RunsFilter
 from dagster._core.storage.event_log.base import AssetRecord, PoolLimit
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
 from dagster._utils.concurrency import ConcurrencyClaimStatus
+from sqlalchemy import bindparam, select
 
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, entities_set
@@ -28,6 +31,27 @@ REMEMBERED = 10_000
 """Ids of runs and of their plans, per tenant."""
 MOST_TAGS, MOST_RUNS = 10, 1_000
 """In one question."""
+MOST_EVENTS = 64
+"""In one call."""
+
+_LOCATION, _PARTITION = RunTagsTable.alias("location"), RunTagsTable.alias("of_partition")
+
+
+_AT_WORK = (
+    select(_PARTITION.c.value)
+    .distinct()
+    .select_from(
+        RunsTable.join(_LOCATION, _LOCATION.c.run_id == RunsTable.c.run_id).join(
+            _PARTITION, _PARTITION.c.run_id == RunsTable.c.run_id
+        )
+    )
+    .where(
+        RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
+        _LOCATION.c.key == CODE_LOCATION_TAG,
+        _LOCATION.c.value == bindparam("tenant"),
+        _PARTITION.c.key == PARTITION_TAG,
+    )
+)
 
 
 class NotYoursError(NtroError):
@@ -113,6 +137,11 @@ class TenantView:
     def get_runs_count(self, filters: RunsFilter | None = None) -> int:
         return self._runs.get_runs_count(self._own(filters))
 
+    def partitions_at_work(self) -> Sequence[str]:
+        assert isinstance(self._runs, SqlRunStorage)  # noqa: S101
+        with self._runs.connect() as connection:
+            return list(connection.execute(_AT_WORK, {"tenant": self._tenant}).scalars())
+
     def get_execution_plan_snapshot(self, execution_plan_snapshot_id: str) -> ExecutionPlanSnapshot:
         """Of a run of ours: who executes a plan has asked for its run before, or the run is at work."""
         if execution_plan_snapshot_id not in self._owned:
@@ -128,6 +157,16 @@ class TenantView:
         def store() -> None:
             if known is not None:
                 self._store(known)
+
+        return store
+
+    def store_events(self, events: Sequence[EventLogEntry]) -> Callable[[], None]:
+        self._refuse_unless(len(events) <= MOST_EVENTS)
+        stores = [self.store_event(event) for event in events]
+
+        def store() -> None:
+            for each in stores:
+                each()
 
         return store
 

@@ -18,6 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 logger = logging.getLogger("ntro.relay")
 
 CHANNEL = "ntro_wake"
+ENDED = "ntro_ended"
+"""Said with each end of a run, in its transaction and of nobody: the queue may have a place. Who hears it keeps the pace."""
 LEAST_S = 1.0
 _TELL = text("SELECT pg_notify(:channel, tenant) FROM unnest(CAST(:tenants AS text[])) AS tenant")
 

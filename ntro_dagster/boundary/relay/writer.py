@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from dagster import DagsterInstance
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS, DagsterEventType
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy import Connection, Engine, text
 
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import EVENTS
+from ntro_dagster.boundary.relay.calls import ENDS, EVENTS
 from ntro_dagster.boundary.relay.turns import Turns
+from ntro_dagster.boundary.relay.waker import ENDED
 from ntro_dagster.boundary.storage import PooledEventLogStorage, transaction
 from ntro_dagster.errors import NtroError
 
@@ -29,7 +30,7 @@ MOST_WAITING = 32
 _NOTHING = encoding.dumps(None)
 _STEPS = EVENTS - PIPELINE_EVENTS - ASSET_EVENTS - ASSET_CHECK_EVENTS
 """Events that nothing follows from."""
-_ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+_TELL = text("SELECT pg_notify(:channel, '')")
 _CLAIM = text("""
     INSERT INTO relay.writes (tenant, key, digest)
     SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS uuid[]), CAST(:digests AS bytea[]))
@@ -93,7 +94,7 @@ class Writer:
         else:
             self._store_steps()
             self._instance.handle_new_event(event)
-            if event.dagster_event and event.dagster_event.event_type in _ENDS:
+            if event.dagster_event and event.dagster_event.event_type in ENDS:
                 self._whose_ended.add(self._tenant)
 
     def _store_steps(self) -> None:
@@ -118,6 +119,8 @@ class Writer:
             with transaction(self._engine) as connection:
                 answers = self._answers(connection, batch)
                 self._store_steps()
+                if self._whose_ended:
+                    connection.execute(_TELL, {"channel": ENDED})
         except Exception as error:
             if len(batch) > 1:
                 self._turns.put_back_alone(batch)  # so that whose fault it is pays for it, in its own turns

@@ -145,25 +145,17 @@ class TenantDatabase:
             self._depth -= 1
 
     @asynccontextmanager
-    async def attempt(self) -> AsyncIterator[None]:
-        """In an open transaction, which goes on: all of this or nothing. What is checked at its end is checked now."""
+    async def attempt(self, *, keep: bool = True) -> AsyncIterator[None]:
+        """In an open transaction, which goes on: all of this or nothing. What is checked at its end is checked now.
+
+        Args: `keep`: False leaves nothing of it; whether it would be let through is all that is asked.
+        """
         connection = await self.connection()
         try:
-            async with connection.transaction():
+            async with connection.transaction(force_rollback=not keep):
                 yield
                 await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 await connection.execute("SET CONSTRAINTS ALL DEFERRED")
-        except psycopg.Error as error:
-            raise translate(error) or error from None
-
-    @asynccontextmanager
-    async def rehearsal(self) -> AsyncIterator[None]:
-        """In an open transaction: see whether all of this would be let through, and leave nothing of it."""
-        connection = await self.connection()
-        try:
-            async with connection.transaction(force_rollback=True):
-                yield
-                await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except psycopg.Error as error:
             raise translate(error) or error from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -165,8 +166,13 @@ def _different(columns: Sequence[str]) -> sql.Composed:
     return sql.SQL("({}) IS DISTINCT FROM ({})").format(identifiers(columns, prefix="t"), identifiers(columns, prefix="s"))
 
 
-def _with_json(rows: Iterable[Sequence[Any]], json: Sequence[int]) -> Iterator[list[Any]]:
+def _with_json(rows: Iterable[Sequence[Any]], json: Sequence[int]) -> Iterator[Sequence[Any]]:
+    structures = itemgetter(*json, json[0])  # with one more, so that it always returns a tuple
+    nothing = (None,) * (len(json) + 1)
     for row in rows:
+        if structures(row) == nothing:  # nearly every row
+            yield row
+            continue
         adapted = list(row)
         for at in json:
             if adapted[at] is not None:

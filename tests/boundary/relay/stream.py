@@ -14,7 +14,8 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 from world import definitions
 
-from ntro_dagster.boundary.relay import connection
+from ntro_dagster.boundary.relay import connection, gathering
+from ntro_dagster.boundary.relay.calls import STORE_EVENTS
 from ntro_dagster.boundary.relay.connection import Sent
 
 
@@ -25,14 +26,16 @@ def main() -> None:
     with Path(journal).open("a", buffering=1) as kept, DagsterInstance.from_config(directory) as instance:
 
         def keep(sent: Sent) -> None:
-            if sent.call == "store_event" and sent.body:
+            if sent.call == STORE_EVENTS:
                 kept.write(f"{sent.run_id} {base64.b64encode(sent.body).decode()}\n")
 
         connection.keep = keep
+        gathering.begin()
         for line in sys.stdin:
             run = instance.get_run_by_id(line.strip())
             assert run
             list(execute_run_iterator(job, run, instance))
+            gathering.end()
             print(run.run_id, flush=True)
 
 

@@ -15,13 +15,15 @@ from dagster import AssetKey, DagsterEventType, DagsterRunStatus
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._core.storage.runs.base import RunStorage
 from dagster._core.storage.schedules.base import ScheduleStorage
+from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
 from world import World, serving, world
 
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG
 from ntro_dagster.boundary.relay import connection, encoding
 from ntro_dagster.boundary.relay.calls import CALLS, DIFFERENT_FLAGS, EVENT_CALLS, FLAGS, RUN_CALLS, WRITES
-from ntro_dagster.boundary.relay.client import NotForTenantsError, RelayStorage
+from ntro_dagster.boundary.relay.client import NotForTenantsError, RelayStorage, partitions_at_work
 from ntro_dagster.boundary.relay.connection import RelayAddressError, RelayAwayError
 from ntro_dagster.boundary.relay.view import TenantView
 from ntro_dagster.boundary.storage import PooledPostgresStorage
@@ -63,6 +65,25 @@ def test_every_event_is_stored_in_the_order_in_which_it_was_said(here: World) ->
         records = here.workspace.get_records_for_run(run.run_id).records
         moments = [record.timestamp for record in sorted(records, key=lambda record: record.storage_id)]
         assert moments == sorted(moments)
+
+
+def test_partitions_at_work_are_those_of_runs_that_have_not_ended(here: World) -> None:
+    def run(tenant: str, partition: str, status: DagsterRunStatus) -> None:
+        tags = {CODE_LOCATION_TAG: tenant, PARTITION_TAG: partition}
+        create_run_for_test(here.workspace, job_name="month_end", status=status, tags=tags)
+
+    for partition, status in (
+        ("spv-1|2026-10", DagsterRunStatus.STARTING),
+        ("spv-1|2026-10", DagsterRunStatus.STARTED),
+        ("spv-2|2026-10", DagsterRunStatus.CANCELING),
+        ("spv-3|2026-10", DagsterRunStatus.FAILURE),
+        ("spv-4|2026-10", DagsterRunStatus.SUCCESS),
+    ):
+        run("acme", partition, status)
+    run("beta", "spv-5|2026-10", DagsterRunStatus.STARTED)
+    with here.tenant("acme") as acme:
+        assert partitions_at_work(acme, "acme") == {"spv-1|2026-10", "spv-2|2026-10"}
+    assert partitions_at_work(here.workspace, "acme") == {"spv-1|2026-10", "spv-2|2026-10"}
 
 
 def test_flags_are_those_of_the_database_it_stands_for(here: World) -> None:

@@ -130,6 +130,16 @@ ATTACKS: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
         "store_event",
         {"event": _materialized("00000000-0000-4000-8000-000000000000", OUR_KEY)},
     ),
+    "an event of their run among ours": lambda both: (
+        "store_events",
+        {
+            "events": [
+                _materialized(both.ours.run_id, OUR_KEY),
+                _entry(both.at_work.run_id, DagsterEventType.RUN_START),
+            ]
+        },
+    ),
+    "too many events at once": lambda both: ("store_events", {"events": [_materialized(both.ours.run_id, OUR_KEY)] * 65}),
     "their asset in our run": lambda both: ("store_event", {"event": _materialized(both.ours.run_id, THEIR_KEY)}),
     "their check in our run": lambda both: (
         "store_event",
@@ -218,6 +228,7 @@ OPEN: dict[str, Callable[[Both], tuple[str, dict[str, Any]]]] = {
     "everybody's runs": lambda both: ("get_runs", {}),
     "everybody's records": lambda both: ("get_run_records", {}),
     "count of everybody's": lambda both: ("get_runs_count", {}),
+    "everybody's partitions at work": lambda both: ("partitions_at_work", {}),
     "pools": lambda both: ("get_pool_limits", {}),
     "the pools' configuration": lambda both: ("get_pool_config", {}),
 }

@@ -13,7 +13,7 @@ from world import World, serving, world
 
 from ntro_dagster.boundary.notifications import Notifications
 from ntro_dagster.boundary.relay.calls import WAKE
-from ntro_dagster.boundary.relay.waker import CHANNEL, LEAST_S
+from ntro_dagster.boundary.relay.waker import CHANNEL, ENDED, LEAST_S
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.relay import RelayServer
 
@@ -99,14 +99,36 @@ def test_the_end_of_a_run_wakes_its_tenant(here: World, heard: queue.Queue[froze
     assert until(heard, "acme") == ["acme"]
 
 
+def test_each_end_of_a_run_is_told_to_the_queue_at_once(here: World) -> None:
+    ends: queue.Queue[frozenset[str]] = queue.Queue()
+    listening = Notifications(here.url, ENDED, ends.put, name="test")
+    listening.start()
+    assert ends.get(timeout=DEADLINE_S) == frozenset()
+    try:
+        for _ in range(3):  # within a second, of which the sensors hear once
+            run = here.create_run("acme")
+            with here.tenant("acme") as acme:
+                acme.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, run.job_name), run.run_id)
+                acme.report_dagster_event(DagsterEvent(DagsterEventType.RUN_SUCCESS.value, run.job_name), run.run_id)
+            assert ends.get(timeout=DEADLINE_S) == {""}, "without a word of whose"
+        assert ends.empty(), "nothing but ends"
+    finally:
+        listening.close()
+
+
 @pytest.mark.parametrize("kind", [DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED])
 def test_every_end_counts_and_nothing_else(
     here: World, relay: RelayServer, kind: DagsterEventType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(relay._relay.writer, "_ended", ended.put)
-    for slug, said in (("acme", DagsterEventType.RUN_START), ("beta", kind)):
+
+    def report(slug: str, said: DagsterEventType) -> None:
         run = here.create_run(slug)
         with here.tenant(slug) as opened:
             opened.report_dagster_event(DagsterEvent(said.value, run.job_name), run.run_id)
+
+    report("acme", DagsterEventType.RUN_START)  # once it is stored, the ends of the tests before have been told
+    monkeypatch.setattr(relay._relay.writer, "_ended", ended.put)
+    report("acme", DagsterEventType.RUN_START)
+    report("beta", kind)
     assert ended.get(timeout=DEADLINE_S) == "beta"

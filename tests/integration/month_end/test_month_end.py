@@ -133,11 +133,19 @@ def test_the_sensors_ran_every_kind_of_work(month: Month, tenant: str) -> None:
         runs = month.site.runs(tenant, partition=key)
         assert {run.dagster_run.status for run in runs} == {DagsterRunStatus.SUCCESS}
         works = [tags_of(run)[WORK_TAG] for run in runs]
-        assert list(dict.fromkeys(works)) == ["intake", "review", "posting", "close"]
+        assert list(dict.fromkeys(works)) == ["intake", "review"]
         assert works.count("intake") == 1
         for run in runs:
             assert tags_of(run)[TENANT_TAG] == tenant
             assert run.dagster_run.run_config == {}
+
+
+@pytest.mark.parametrize("tenant", ENTITIES)
+def test_the_run_that_applied_the_last_decision_posted_and_closed(month: Month, tenant: str) -> None:
+    reviews = {run.dagster_run.run_id for run in month.site.runs(tenant, work="review")}
+    (posted_by,) = month.clients[tenant].ask("SELECT array_agg(DISTINCT run_id::text) AS ids FROM ledgers.journals")
+    (closed_by,) = month.clients[tenant].ask("SELECT array_agg(DISTINCT run_id::text) AS ids FROM ledgers.closes")
+    assert set(closed_by["ids"]) <= set(posted_by["ids"]) <= reviews
 
 
 def test_every_row_names_the_run_that_touched_it_last(month: Month) -> None:

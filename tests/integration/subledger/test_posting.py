@@ -239,17 +239,24 @@ def test_a_change_during_the_posting_is_not_missed(tenant: Tenant, entity: UUID,
     assert post(tenant, entity) == [Posted(1, 1)]
 
 
-def test_a_proposal_that_fails_holds_its_row_alone(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = approved(tenant, entity, 6)
+def proposes_nothing_for(monkeypatch: pytest.MonkeyPatch, row_id: UUID, error: Exception | None) -> None:
+    """From now on the type raises `error` for that row, or says nothing of it."""
     model: Any = subledger_type("expenses").model
     propose = model.propose_for_gl
 
-    def fails_for_one(row: Any) -> Any:
-        if row.id == good[2]:
-            raise LookupError("no such thing")
-        return propose(row)
+    def propose_for_gl(row: Any) -> Any:
+        if row.id != row_id:
+            return propose(row)
+        if error:
+            raise error
+        return None
 
-    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    monkeypatch.setattr(model, "propose_for_gl", propose_for_gl)
+
+
+def test_a_proposal_that_fails_holds_its_row_alone(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = approved(tenant, entity, 6)
+    proposes_nothing_for(monkeypatch, good[2], LookupError("no such thing"))
     with pytest.raises(RowsNotPostedError):
         post(tenant, entity)
     assert posted_rows(tenant, entity) == 5
@@ -271,17 +278,7 @@ def test_nothing_a_type_does_keeps_its_row_from_being_held_back(
     tenant: Tenant, entity: UUID, error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = approved(tenant, entity, 3)
-    model: Any = subledger_type("expenses").model
-    propose = model.propose_for_gl
-
-    def fails_for_one(row: Any) -> Any:
-        if row.id != good[1]:
-            return propose(row)
-        if error:
-            raise error
-        return None
-
-    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    proposes_nothing_for(monkeypatch, good[1], error)
     with pytest.raises(RowsNotPostedError):
         post(tenant, entity)
     assert held(tenant, entity) == [(good[1], "PROPOSAL_FAILED")]
@@ -290,15 +287,7 @@ def test_nothing_a_type_does_keeps_its_row_from_being_held_back(
 
 def test_a_role_without_account_is_no_rows_fault(tenant: Tenant, entity: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = sorted(approved(tenant, entity, 2, vat_amount=20, amount_gross=120))
-    model: Any = subledger_type("expenses").model
-    propose = model.propose_for_gl
-
-    def fails_for_one(row: Any) -> Any:
-        if row.id == rows[0]:
-            raise LookupError("no such thing")
-        return propose(row)
-
-    monkeypatch.setattr(model, "propose_for_gl", fails_for_one)
+    proposes_nothing_for(monkeypatch, rows[0], LookupError("no such thing"))
     with tenant.as_owner() as owner:
         ((code,),) = owner.execute("UPDATE ledgers.accounts SET role = NULL WHERE role = 'VAT' RETURNING code").fetchall()
     try:

@@ -1,6 +1,6 @@
 """Which partitions a sensor starts a run for, given what waits and what has run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from unittest.mock import patch
 
 import pytest
@@ -18,6 +18,16 @@ WAITS = Waiting("spv-1", "2026-10", ("expenses",))
 @pytest.fixture(autouse=True)
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NTRO_TENANT", "acme")
+    failed_later(monkeypatch, set())
+
+
+def failed_later(monkeypatch: pytest.MonkeyPatch, run_ids: set[str]) -> None:
+    """What the tenant's database knows of where runs failed."""
+
+    async def known(asked: Sequence[str], work: Work) -> set[str]:
+        return run_ids & set(asked)
+
+    monkeypatch.setattr(sensors, "_failed_later", known)
 
 
 @pytest.fixture
@@ -26,9 +36,9 @@ def instance() -> Iterator[DagsterInstance]:
         yield ephemeral
 
 
-def past_run(instance: DagsterInstance, status: DagsterRunStatus, work: Work = Work.POSTING, tenant: str = "acme") -> None:
+def past_run(instance: DagsterInstance, status: DagsterRunStatus, work: Work = Work.POSTING, tenant: str = "acme") -> str:
     tags = {CODE_LOCATION_TAG: tenant, TENANT_TAG: tenant, WORK_TAG: work.value, PARTITION_TAG: "spv-1|2026-10"}
-    create_run_for_test(instance, job_name=JOB, status=status, tags=tags)
+    return create_run_for_test(instance, job_name=JOB, status=status, tags=tags).run_id
 
 
 def requests(instance: DagsterInstance, *waiting: Waiting) -> list[RunRequest]:
@@ -73,6 +83,32 @@ def test_a_run_that_keeps_failing_is_given_a_rest(instance: DagsterInstance) -> 
     assert requests(instance) == []
 
 
+def test_runs_that_failed_after_the_work_was_done_are_no_reason_to_rest(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_later(monkeypatch, {past_run(instance, DagsterRunStatus.FAILURE) for _ in range(5)})
+    assert len(requests(instance)) == 1
+
+
+def test_partitions_with_many_runs_are_asked_for_one_by_one(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "_TOGETHER", 4)
+    for _ in range(3):
+        past_run(instance, DagsterRunStatus.SUCCESS)
+    waiting = [WAITS, Waiting("spv-2", "2026-10", ("expenses",))]
+    found = [request.run_key for request in requests(instance, *waiting)]
+    past_run(instance, DagsterRunStatus.SUCCESS)
+    after = [request.run_key for request in requests(instance, *waiting)]
+    assert found == ["posting:spv-1|2026-10:3", "posting:spv-2|2026-10:0"]
+    assert after == ["posting:spv-1|2026-10:4", "posting:spv-2|2026-10:0"]
+
+
+def test_two_failures_of_the_work_itself_are(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed_later(monkeypatch, {past_run(instance, DagsterRunStatus.FAILURE)})
+    for _ in range(3):
+        past_run(instance, DagsterRunStatus.FAILURE)
+    assert requests(instance) == []
+
+
 def test_the_rest_ends(instance: DagsterInstance) -> None:
     for _ in range(3):
         past_run(instance, DagsterRunStatus.FAILURE)
@@ -90,11 +126,12 @@ def test_every_partition_is_asked_by_itself(instance: DagsterInstance) -> None:
     ("work", "assets"),
     [
         (Work.INTAKE, ["ingest/submitted_records", "ledgers/expenses"]),
-        (Work.REVIEW, ["review/expenses_decisions"]),
-        (Work.POSTING, ["ledgers/journals"]),
+        (Work.REVIEW, ["review/expenses_decisions", "ledgers/journals", "ledgers/trial_balance"]),
+        (Work.POSTING, ["ledgers/journals", "ledgers/trial_balance"]),
         (Work.CLOSE, ["ledgers/trial_balance"]),
     ],
 )
-def test_a_run_does_only_what_waits(instance: DagsterInstance, work: Work, assets: list[str]) -> None:
+def test_a_run_does_what_waits_and_what_may_follow_from_it(instance: DagsterInstance, work: Work, assets: list[str]) -> None:
     (request,) = sensors._requests(instance, JOB, work, [WAITS])
+    assert request.asset_check_keys == []
     assert [key.to_user_string() for key in request.asset_selection or []] == [f"acme/{asset}" for asset in assets]

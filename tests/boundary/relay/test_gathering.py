@@ -1,0 +1,188 @@
+"""What a run worker says goes out together: in its order, once, and soon; what it was just told it does not ask again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
+from dagster._core.events import EngineEventData
+from world import World, serving, world
+
+from ntro_dagster.boundary.relay import client, connection, gathering
+from ntro_dagster.boundary.relay.calls import STORE_EVENTS
+from ntro_dagster.boundary.relay.connection import RelayRefusedError
+from ntro_dagster.boundary.relay.gathering import MOST_EVENTS, Gathering
+from ntro_dagster.platforms.postgres.server import PostgresServer
+
+DEADLINE_S = 30.0
+ENGINE, START, SUCCESS = DagsterEventType.ENGINE_EVENT, DagsterEventType.RUN_START, DagsterEventType.RUN_SUCCESS
+THING = AssetKey(["acme", "ledgers", "things_1"])
+
+
+@pytest.fixture(scope="module")
+def here(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(postgres_server, tmp_path_factory.mktemp("gathering")) as made, serving(made):
+        yield made
+
+
+@pytest.fixture
+def acme(here: World) -> Iterator[DagsterInstance]:
+    with here.tenant("acme") as opened:
+        yield opened
+
+
+@pytest.fixture
+def gathers(monkeypatch: pytest.MonkeyPatch) -> Gathering:
+    made = Gathering()
+    monkeypatch.setattr(gathering, "gathering", made)
+    return made
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch, gathers: Gathering) -> Gathering:
+    """Nothing goes by itself."""
+    monkeypatch.setattr(gathering, "HELD_S", 10 * DEADLINE_S)
+    return gathers
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    made: Counter[str] = Counter()
+    call = connection.call
+
+    def counted(name: str, *given: Any, **more: Any) -> bytes:
+        made[name] += 1
+        return call(name, *given, **more)
+
+    monkeypatch.setattr(client, "call", counted)
+    monkeypatch.setattr(gathering, "call", counted)
+    return made
+
+
+def say(opened: DagsterInstance, run: DagsterRun, kind: DagsterEventType = ENGINE, job: str | None = None) -> None:
+    data = EngineEventData() if kind is ENGINE else None
+    opened.report_dagster_event(DagsterEvent(kind.value, job or run.job_name, event_specific_data=data), run.run_id)
+
+
+def stored(here: World, run: DagsterRun) -> list[DagsterEventType]:
+    records = here.workspace.get_records_for_run(run.run_id).records
+    events = [record.event_log_entry.dagster_event for record in sorted(records, key=lambda record: record.storage_id)]
+    return [event.event_type for event in events if event and "PLANNED" not in event.event_type_value]
+
+
+def test_a_run_makes_few_calls_and_all_of_it_is_stored_in_order(
+    here: World, acme: DagsterInstance, gathers: Gathering, calls: Counter[str]
+) -> None:
+    run = here.create_run("acme", 5)
+    here.execute(acme, run, "acme", 5)
+    gathers.flush()
+    said = stored(here, run)
+    assert (said[0], said[-1]) == (START, SUCCESS)
+    assert said.count(DagsterEventType.STEP_SUCCESS) == said.count(DagsterEventType.ASSET_MATERIALIZATION) == 5
+    records = here.workspace.get_records_for_run(run.run_id).records
+    moments = [record.timestamp for record in sorted(records, key=lambda record: record.storage_id)]
+    assert moments == sorted(moments)
+    assert calls[STORE_EVENTS] < len(said) / 2
+    assert calls["store_event"] == 0
+
+
+def test_what_is_said_is_stored_soon_whatever_follows(here: World, acme: DagsterInstance, gathers: Gathering) -> None:
+    run = here.create_run("acme")
+    say(acme, run)
+    deadline = time.monotonic() + DEADLINE_S
+    while stored(here, run) != [ENGINE]:
+        assert time.monotonic() < deadline
+
+
+def test_a_full_batch_goes_at_once_and_so_does_an_end(here: World, acme: DagsterInstance, held: Gathering) -> None:
+    run = here.create_run("acme")
+    for _ in range(MOST_EVENTS - 1):
+        say(acme, run)
+    assert stored(here, run) == []
+    say(acme, run)
+    assert stored(here, run) == [ENGINE] * MOST_EVENTS
+    say(acme, run)
+    say(acme, run, SUCCESS)
+    assert stored(here, run)[MOST_EVENTS:] == [ENGINE, SUCCESS]
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_call_that_was_cut_short_is_completed_and_stored_once(
+    here: World, acme: DagsterInstance, held: Gathering, monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    run, attempt = here.create_run("acme"), connection._try
+
+    def cut_short(*given: Any) -> bytes:
+        if arrived:
+            attempt(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(connection, "_try", cut_short)
+        say(acme, run)
+        with pytest.raises(KeyboardInterrupt):
+            say(acme, run, START)
+    say(acme, run)
+    say(acme, run, SUCCESS)
+    assert stored(here, run) == [ENGINE, START, ENGINE, SUCCESS]
+
+
+def test_what_is_refused_takes_nothing_else_along(here: World, acme: DagsterInstance, held: Gathering) -> None:
+    run = here.create_run("acme")
+    say(acme, run)
+    say(acme, run, job="pay_smith")
+    with pytest.raises(RelayRefusedError):
+        say(acme, run, START)
+    say(acme, run, SUCCESS)
+    assert stored(here, run) == [ENGINE, START, SUCCESS]
+
+
+def test_the_run_hears_of_what_was_refused_behind_its_back(here: World, acme: DagsterInstance, gathers: Gathering) -> None:
+    run = here.create_run("acme")
+    say(acme, run, job="pay_smith")
+    deadline = time.monotonic() + DEADLINE_S
+    while gathers._failed is None:
+        assert time.monotonic() < deadline
+    with pytest.raises(RelayRefusedError):
+        say(acme, run)
+    say(acme, run, SUCCESS)
+    assert stored(here, run) == [SUCCESS]
+
+
+def test_a_question_is_asked_once_until_the_run_has_said_something_of_an_asset(
+    here: World, acme: DagsterInstance, held: Gathering, calls: Counter[str]
+) -> None:
+    def latest() -> str | None:
+        found = acme.fetch_materializations(THING, limit=1).records
+        return found[0].run_id if found else None
+
+    before = latest()
+    assert latest() == before
+    assert calls["fetch_materializations"] == 1
+    run = here.create_run("acme")
+    here.execute(acme, run, "acme")
+    calls.clear()
+    assert latest() == run.run_id
+    assert latest() == run.run_id
+    assert calls["fetch_materializations"] <= 1
+
+
+def test_an_answer_does_not_get_old(
+    acme: DagsterInstance, held: Gathering, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.fetch_materializations(THING, limit=1)
+    monkeypatch.setattr(gathering, "FRESH_S", 0.0)
+    acme.fetch_materializations(THING, limit=1)
+    assert calls["fetch_materializations"] == 2
+
+
+def test_an_entity_is_asked_for_until_it_is_there(here: World, acme: DagsterInstance, calls: Counter[str]) -> None:
+    assert not acme.has_dynamic_partition("acme__entities", "spv-new")
+    here.workspace.add_dynamic_partitions("acme__entities", ["spv-new"])
+    assert acme.has_dynamic_partition("acme__entities", "spv-new")
+    assert acme.has_dynamic_partition("acme__entities", "spv-new")
+    assert calls["has_dynamic_partition"] == 2
