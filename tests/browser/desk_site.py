@@ -14,7 +14,7 @@ from installed import APPROVER, HEADER, PREPARER, Client, Site, add_tenant, even
 from playwright.sync_api import Page
 
 from ntro_dagster.desk.passwords import hash_password
-from ntro_dagster.host.desks import desk_address, desk_answers
+from ntro_dagster.host.desks import desk_address
 from ntro_dagster.host.home import Role
 
 T = TypeVar("T")
@@ -103,7 +103,6 @@ def desk_at_work() -> Iterator[Desk]:
         client.submit(flawed(documents / "quay.csv"), PERIOD, QUAY)
         eventually(lambda: client.staged(PERIOD), "staged")
         tenant = site.home.tenant("acme")
-        eventually(lambda: desk_answers(tenant), "the desk answers")
         yield Desk(site, client, desk_address(tenant))
 
 

@@ -79,7 +79,7 @@ def month_end() -> Iterator[Month]:
 
 def _failed(site: Site) -> str | None:
     """The last run that could not post, when none is at work."""
-    runs = [record.dagster_run for record in site.runs("acme", work="posting", partition=f"{FAILING}|{PERIOD}")]
+    runs = [record.dagster_run for record in site.runs("acme", partition=f"{FAILING}|{PERIOD}")]
     at_rest = runs and all(run.is_finished for run in runs)
     return runs[-1].run_id if at_rest and runs[-1].status is DagsterRunStatus.FAILURE else None
 

@@ -164,8 +164,8 @@ def test_automation(month: Month, page: Page) -> None:
 
 
 def test_ticks_of_a_sensor(month: Month, page: Page) -> None:
-    page.open(f"{month.site.url}{LOCATION}/sensors/month_end_posting")
-    page.until_it_shows("Approved rows: posts them to the general ledger.", "1 run requested", "~5 sec")
+    page.open(f"{month.site.url}{LOCATION}/sensors/month_end_review")
+    page.until_it_shows("Filed decisions, and steps that are due", "1 run requested", "~5 sec")
     page.picture("sensor")
 
 

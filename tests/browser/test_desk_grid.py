@@ -228,6 +228,34 @@ def test_an_edit_that_cannot_be_filed_stays_in_its_cell(desk: Desk, grid: Grid) 
     expect(grid.page.locator("#status-line")).not_to_contain_text("not filed")
 
 
+def test_a_late_answer_about_a_value_does_not_take_back_that_it_was_not_filed(desk: Desk, grid: Grid) -> None:
+    late: list[Route] = []
+
+    def first_is_late(route: Route) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append(route)
+
+    grid.open(at(desk, PENDING))
+    grid.page.route("**/validate", first_is_late)
+    grid.page.route("**/signals", lambda route: route.abort())
+    grid.to_column("notes")
+    grid.press("Enter")
+    grid.type("Ask the agent again")
+    grid.press("Enter")
+    expect(grid.dialog).to_contain_text("why?")
+    grid.press("Enter")
+    expect(grid.page.locator("#alarms")).to_contain_text("cannot be reached")
+    edited = grid.page.locator(".cell.draft")
+    expect(edited).to_have_class("cell draft wrong")
+    with grid.page.expect_response("**/validate") as answered:
+        late[0].continue_()
+    answered.value.finished()
+    grid.page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert edited.get_attribute("class") == "cell draft wrong"
+
+
 # -- many rows at once
 
 

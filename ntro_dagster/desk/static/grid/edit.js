@@ -175,11 +175,14 @@ export class Edits {
 
   /** Ask the row type's own rules. @returns whether nothing is wrong; true too where nobody could be asked: filing asks again. */
   async #check(id) {
+    const drafts = this.#drafts.get(id);
     const values = this.values(id);
     if (!values) return true;
     try {
       const { fields } = await ask("POST", `/v1/subledgers/${this.grid.ledger}/validate`, { id, values });
-      if (JSON.stringify(this.values(id)) === JSON.stringify(values)) this.mark(id, fields);
+      // Filed meanwhile, and come back as new drafts: what they say by now is why they came back.
+      const asked = this.#drafts.get(id) === drafts && JSON.stringify(this.values(id)) === JSON.stringify(values);
+      if (asked) this.mark(id, fields);
       return Object.keys(fields).length === 0;
     } catch {
       return true;
