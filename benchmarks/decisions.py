@@ -8,36 +8,29 @@ from __future__ import annotations
 import asyncio
 import csv
 import random
-import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 
-from ntro_dagster.bundles import platform_bundle, runbook_bundle
-from ntro_dagster.host.deployments import Runbooks
-from ntro_dagster.host.home import Home, Role
+from benchmarks.installed import installed
+from benchmarks.subject import SLUG
+from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import read_environment, write_environment
-from ntro_dagster.host.ports import free_port
-from ntro_dagster.host.tenancy import create_tenant, ensure_entities
 from ntro_dagster.ingest.store import DocumentStore
 from ntro_dagster.ingest.submission import submit
 from ntro_dagster.platforms.postgres.database import TenantDatabase
-from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.subledger.registry import load_types, subledger_type
+from ntro_dagster.subledger.registry import subledger_type
 from ntro_dagster.subledger.review import file_signal
 from ntro_dagster.tenant.entities import entities_by_spelling, entity_by_slug
 from ntro_dagster.tenant.waking import NAME, SWITCH
 
-SLUG, ENTITY, PERIOD = "bench", "spv", "2026-03"
+ENTITY, PERIOD = "spv", "2026-03"
 APPROVER = "user:bob"
 DECISIONS = 24
 TICK_S = 5.0
@@ -52,7 +45,8 @@ Found = dict[str, Any]
 
 def measure(decisions: int = DECISIONS) -> list[Found]:
     """Each way over its own rows: filed to applied, filed to posted, and what idling costs."""
-    with _installation() as bench:
+    with installed(entities=[ENTITY]) as installation:
+        bench = _Bench(installation, random.Random(0))  # noqa: S311 - moments between ticks
         bench.stage(2 * decisions + 4)
         results = []
         for name, switch in (("with the wake", "on"), ("without the listener", "off")):
@@ -177,24 +171,3 @@ def _until(there: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(POLL_S)
-
-
-@contextmanager
-def _installation() -> Iterator[_Bench]:
-    root = Path(tempfile.mkdtemp(prefix="ntro-decisions-", dir="/tmp"))
-    installation = Installation(Home(root / "h"))
-    load_types(platform_bundle())
-    try:
-        installation.prepare(webserver_port=free_port(3900))
-        create_tenant(installation, SLUG, name="Bench")
-        runbooks = Runbooks(installation)
-        runbooks.push(runbook_bundle("expense-processor").root)
-        runbooks.deploy("expense-processor", SLUG)
-        ensure_entities(installation, SLUG, {ENTITY: "Bench SPV"}, currency="GBP")
-        installation.start_services()
-        yield _Bench(installation, random.Random(0))  # noqa: S311 - moments between ticks
-    finally:
-        installation.down()
-        data = PostgresServer(installation.home.postgres).data
-        for directory in (root, installation.home.sockets, *([] if data.is_relative_to(root) else [data.parent])):
-            shutil.rmtree(directory, ignore_errors=True)

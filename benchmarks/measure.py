@@ -8,14 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+import psycopg
+
 REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of every repeat."""
+    """Seconds of every repeat. `processor`: CPU seconds of this process and of PostgreSQL's, where they were asked for."""
 
     seconds: tuple[float, ...]
+    processor: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -42,6 +46,15 @@ class Comparison:
     def ratio(self) -> float:
         return self.raw.median / self.ours.median
 
+    @property
+    def processor(self) -> dict[str, Any]:
+        """Microseconds of CPU a row, and their ratio: what is left to compare where others are at work on the machine."""
+        if not self.ours.processor or not self.raw.processor:
+            return {}
+        ours, raw = statistics.median(self.ours.processor), statistics.median(self.raw.processor)
+        each = {"ours": round(ours / self.rows * 1e6, 1), "raw": round(raw / self.rows * 1e6, 1)}
+        return {"cpu_us_per_row": each, "cpu_ratio": round(raw / ours, 3)}
+
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -54,19 +67,46 @@ class Comparison:
             "ours_rows_per_s": round(self.rows / self.ours.median),
             "raw_rows_per_s": round(self.rows / self.raw.median),
             "spread": {"ours": round(self.ours.spread, 2), "raw": round(self.raw.spread, 2)},
+            **self.processor,
         }
 
 
-def alternate(*ways: Callable[[int], Callable[[], object]], repeats: int = REPEATS) -> list[Timing]:
+def alternate(
+    *ways: Callable[[int], Callable[[], object]], repeats: int = REPEATS, used: Callable[[], float] | None = None
+) -> list[Timing]:
     """Time each way `repeats` times, in turns, so that a noisy neighbour hits all of them.
 
-    A way takes the number of the repeat, prepares, and returns what is to be timed.
+    A way takes the number of the repeat, prepares, and returns what is to be timed. Args: `used`: as `processor_of` returns.
     """
     seconds: list[list[float]] = [[] for _ in ways]
+    processor: list[list[float]] = [[] for _ in ways]
     for repeat in range(repeats):
-        for taken, way in zip(seconds, ways, strict=True):
+        for taken, spent, way in zip(seconds, processor, ways, strict=True):
             run = way(repeat)
-            started = time.perf_counter()
+            before, started = used() if used else 0.0, time.perf_counter()
             run()
             taken.append(time.perf_counter() - started)
-    return [Timing(tuple(taken)) for taken in seconds]
+            if used:
+                spent.append(used() - before)
+    return [Timing(tuple(taken), tuple(spent)) for taken, spent in zip(seconds, processor, strict=True)]
+
+
+def processor_of(server: str) -> Callable[[], float]:
+    """CPU seconds so far of this process and of the PostgreSQL on this machine at that URL, sessions that have ended included:
+    the postmaster waits for them, which adds them to its account.
+    """
+    with psycopg.connect(server) as connection:
+        postmaster = psutil.Process(connection.info.backend_pid).parent()
+    if postmaster is None:
+        raise LookupError("PostgreSQL runs on another machine")
+
+    def used() -> float:
+        while True:
+            try:
+                times = [process.cpu_times() for process in postmaster.children(recursive=True)]
+                own = postmaster.cpu_times()
+            except psutil.NoSuchProcess:  # ended as it was looked at: its time is its parent's by now
+                continue
+            return time.process_time() + own.children_user + own.children_system + sum(each.user + each.system for each in times)
+
+    return used

@@ -62,6 +62,11 @@ class Tenant:
                 f"ALTER TABLE public.{name} ADD PRIMARY KEY (id)", f"CREATE INDEX ON public.{name} (entity_id, period, status)"
             )
 
+    def make_like_ours(self, name: str) -> None:
+        """`public.<name>`, with the columns and the indexes of expenses and none of its rules."""
+        columns = "LIKE ledgers.expenses INCLUDING DEFAULTS INCLUDING INDEXES"
+        self.execute(f"DROP TABLE IF EXISTS public.{name}", f"CREATE TABLE public.{name} ({columns})")
+
 
 @contextmanager
 def tenant() -> Iterator[Tenant]:
