@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Way:
     name: str
     settings: Settings = lambda _: {}
     environment: dict[str, str] = field(default_factory=dict)
+
+    def running(self, code: dict[str, str]) -> Way:
+        """The same, with definitions of other code. Args: `code`: environment that says which."""
+        return replace(self, environment=self.environment | code)
 
 
 def _stock_launcher(_: Installation) -> dict[str, Any]:

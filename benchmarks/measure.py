@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import psycopg
+from rich.console import Console
 
 REPEATS = 3
 
@@ -110,3 +112,14 @@ def processor_of(server: str) -> Callable[[], float]:
             return time.process_time() + own.children_user + own.children_system + sum(each.user + each.system for each in times)
 
     return used
+
+
+def told(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A result, printed as it is found: whatever comes after it may take a quarter of an hour, and fail."""
+    say(json.dumps(found))
+    return dict(found)
+
+
+def say(what: str) -> None:
+    """Beside the results, on standard error."""
+    Console(stderr=True).print(what, markup=False, highlight=False, soft_wrap=True)

@@ -34,6 +34,7 @@ from benchmarks.installed import (
     until,
     watching,
 )
+from benchmarks.measure import told
 from benchmarks.processor_time import between, used
 from benchmarks.subject import APPROVER, PERIOD, SLUG
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace
@@ -102,7 +103,7 @@ def job_runs(repeats: int = 1) -> list[Found]:
 def _result(name: str, entities: int | None, measured: Sequence[Measured]) -> Found:
     middle = sorted(measured, key=lambda each: each.cpu_s)[len(measured) // 2]
     runs = middle.runs
-    return {
+    found = {
         "name": name,
         "entities": entities,
         "repeats": len(measured),
@@ -118,6 +119,7 @@ def _result(name: str, entities: int | None, measured: Sequence[Measured]) -> Fo
         "cpu_by_kind_s": {kind: round(seconds, 2) for kind, seconds in sorted(middle.cpu.items(), key=lambda one: -one[1])},
         "phases_s": middle.phases,
     }
+    return told(found)
 
 
 def _spread(values: Sequence[float]) -> float | None:
@@ -210,8 +212,7 @@ def _bare(number: int) -> Measured:
 
 def _jobs(way: Way, number: int) -> Measured:
     code = {DEFINITIONS_MODULE: "two_assets", "PYTHONPATH": str(Path(__file__).parent / "jobs")}
-    changed = Way(way.name, way.settings, {**way.environment, **code})
-    with installed(changed) as installation, watching(installation) as workspace:
+    with installed(way.running(code)) as installation, watching(installation) as workspace:
         port = installation.home.describe().webserver_port
         until(lambda: _loaded(installation), LEAST_PATIENCE_S)
         client = DagsterGraphQLClient("127.0.0.1", port_number=port)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from rich.console import Console
 
 from benchmarks import bare_month, unit
 from benchmarks.documents import submit_documents
-from benchmarks.installed import installed, until
+from benchmarks.installed import STOCK_LAUNCHER, STOCK_STORAGES, installed, until
+from benchmarks.measure import say, told
 from benchmarks.peers.account import account
 from benchmarks.peers.airflow import airflow
 from benchmarks.peers.ntro import ntro
@@ -40,7 +40,7 @@ ENTITIES, ROWS, FEWEST = 200, 250, 10
 FIRST = "warm"
 LEAST_PATIENCE_S, RUN_PATIENCE_S = 120.0, 5.0
 OURS = "ntro"
-AIMS = {"Airflow": (4.0, 3.0), "Prefect": (1.0, None)}
+AIMS = {"Dagster's launcher and storages": (10.0, None), "Airflow": (4.0, 3.0), "Prefect": (1.0, None)}
 """Of a peer: its time, and its CPU, as times ours."""
 
 SHOWN = {
@@ -104,12 +104,12 @@ def measure(entities: int = ENTITIES, repeats: int = 1) -> list[Found]:
             try:
                 measured = [_measure(way, number) for _ in range(repeats)]
             except (PeerFailedError, TimeoutError) as error:
-                _say(f"{way.name}: left out, {error}")
+                say(f"{way.name}: left out, {error}")
             else:
-                found.append(_result(way.name, number, measured, steps=way.steps, alone=way.alone))
+                found.append(told(_result(way.name, number, measured, steps=way.steps, alone=way.alone)))
     for name, loop in BARE.items():
         measured = [_bare(entities, loop) for _ in range(repeats)]
-        found.append(_result(name, entities, measured))
+        found.append(told(_result(name, entities, measured)))
     work = next(each["cpu_per_entity_s"] for each in found if each["name"] == WORK)
     for each in found:
         each["cpu_beyond_s"] = round(each["cpu_per_entity_s"] - work, 3) if each["steps"] else None
@@ -120,6 +120,8 @@ def _ways(directory: Path) -> Iterator[Way]:
     """Each is installed when it is asked for."""
     yield Way(f"{OURS}, one step", ntro(1))
     yield Way(f"{OURS}, two steps", ntro(2), steps=2)
+    yield Way("Dagster's launcher, one step", ntro(1, STOCK_LAUNCHER), fewer=True)
+    yield Way("Dagster's launcher and storages, one step", ntro(1, STOCK_STORAGES), fewer=True)
     if venv := _venv(directory, "airflow"):
         yield Way("Airflow, one step", airflow(venv, 1))
         yield Way("Airflow, two steps", airflow(venv, 2), steps=2)
@@ -132,12 +134,8 @@ def _venv(directory: Path, name: str) -> Venv | None:
     try:
         return installed_venv(directory / name, Path(__file__).with_name(f"requirements-{name}.txt"))
     except NotInstallableError as error:
-        _say(f"{name}: left out, it does not install here: {error}")
+        say(f"{name}: left out, it does not install here: {error}")
         return None
-
-
-def _say(what: str) -> None:
-    Console(stderr=True).print(what, markup=False, highlight=False)
 
 
 def _measure(way: Way, number: int) -> Measured:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_month import environment
-from benchmarks.installed import Connection, Way, installed, until, watching
+from benchmarks.installed import OURS, Connection, Way, installed, until, watching
 from benchmarks.peers.processes import PeerFailedError
 from benchmarks.peers.system import READY_PATIENCE_S, Up
 from benchmarks.peers.venvs import REPOSITORY
@@ -76,12 +76,14 @@ class Ntro:
         return int(row[0])
 
 
-def ntro(steps: int) -> Up:
+def ntro(steps: int, way: Way = OURS) -> Up:
+    """Args: `way`: how its runs are started and stored."""
+
     @contextmanager
     def up(entities: Sequence[str]) -> Iterator[Ntro]:
         places = os.pathsep.join(map(str, (Path(__file__).parents[1] / "jobs", REPOSITORY)))
-        way = Way("ours", environment={DEFINITIONS_MODULE: "unit", "PYTHONPATH": places})
-        with installed(way, entities=entities, started=False) as installation:
+        code = {DEFINITIONS_MODULE: "unit", "PYTHONPATH": places}
+        with installed(way.running(code), entities=entities, started=False) as installation:
             file = installation.home.tenant(SLUG).process_env
             write_environment(file, read_environment(file) | {DESK_URL: environment(installation)[DESK_URL]})
             installation.start_services()
