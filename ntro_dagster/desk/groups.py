@@ -21,8 +21,9 @@ GROUPS = (READY, MINE, WAITING, ASSIGNED)
 """Of open rows; `CHANGED` is of all, and depends on what else is asked."""
 
 _FILED = sql.SQL(
-    "EXISTS (SELECT FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id "
-    "WHERE r.row_id = t.id AND r.outcome IS NULL AND s.subledger = {})"
+    "EXISTS (SELECT FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id "
+    "WHERE s.subledger = {} AND s.entity_id = t.entity_id AND s.period = t.period "
+    "AND s.applied_at IS NULL AND s.withdrawn_at IS NULL AND r.row_id = t.id AND r.outcome IS NULL)"
 )
 
 

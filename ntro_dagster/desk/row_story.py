@@ -107,9 +107,12 @@ async def _assignments(database: TenantDatabase, kind: TypeDescription, row_id: 
 async def _edits(database: TenantDatabase, kind: TypeDescription, row_id: UUID) -> list[dict[str, Any]]:
     """New values that members filed, applied or not."""
     rows = await database.fetch(
-        """SELECT s.filed_at AS at, s.filed_by AS by, s.id AS signal_id, s.kind, s.payload AS values, r.outcome
-             FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
-            WHERE r.row_id = %s AND s.subledger = %s AND s.payload <> '{}' ORDER BY s.seq""",
+        sql.SQL(
+            """SELECT s.filed_at AS at, s.filed_by AS by, s.id AS signal_id, s.kind, s.payload AS values, r.outcome
+                 FROM {} t JOIN system.signals s ON s.entity_id = t.entity_id AND s.period = t.period
+                 JOIN system.signal_rows r ON r.signal_id = s.id AND r.row_id = t.id
+                WHERE t.id = %s AND s.subledger = %s AND s.payload <> '{{}}' ORDER BY s.seq"""
+        ).format(sql.Identifier("ledgers", kind.table)),
         [row_id, kind.table],
     )
     return [plain_row(row) for row in rows]

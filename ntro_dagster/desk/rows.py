@@ -142,8 +142,9 @@ async def window(
                  LEFT JOIN ledgers.held h ON h.row_id = t.id
                  LEFT JOIN LATERAL (
                       SELECT s.id AS signal_id, s.kind, s.filed_by, s.filed_at
-                        FROM system.signal_rows r JOIN system.signals s ON s.id = r.signal_id
-                       WHERE r.row_id = t.id AND r.outcome IS NULL AND s.subledger = %(ledger)s
+                        FROM system.signals s JOIN system.signal_rows r ON r.signal_id = s.id
+                       WHERE s.subledger = %(ledger)s AND s.entity_id = t.entity_id AND s.period = t.period
+                         AND s.applied_at IS NULL AND s.withdrawn_at IS NULL AND r.row_id = t.id AND r.outcome IS NULL
                        ORDER BY s.seq LIMIT 1) w ON TRUE
                 ORDER BY array_position(%(ids)s, t.id)"""
         ).format(table=sql.Identifier("ledgers", kind.table), digest=sql.Identifier("ledgers", f"{kind.table}_digest")),

@@ -34,18 +34,19 @@ async def book(handle: SubledgerHandle, period: str, journals: Sequence[JournalP
     Raises: `PostingConflictError`.
     """
     await write(handle, period, journals)
-    await move_rows(handle)
+    await move_rows(handle, journals)
 
 
-async def move_rows(handle: SubledgerHandle) -> None:
-    """POSTED on the rows of the journals that `write` has just written."""
+async def move_rows(handle: SubledgerHandle, journals: Sequence[JournalProposal]) -> None:
+    """POSTED on the rows of journals that `write` has written."""
     lifecycle = handle.kind.lifecycle
     await handle.database.execute(
         sql.SQL(
-            "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, "
-            "task_id = %s, updated_at = now() FROM new_rows p WHERE t.id = p.row_id AND t.status = %s"
+            "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, task_id = %s, "
+            "updated_at = now() FROM unnest(%s::uuid[], %s::text[]) p (row_id, external_id) "
+            "WHERE t.id = p.row_id AND t.status = %s"
         ).format(sql.Identifier("ledgers", handle.kind.table)),
-        [lifecycle.posted, handle.task_id, lifecycle.approved],
+        [lifecycle.posted, handle.task_id, *_rows_of(journals), lifecycle.approved],
     )
 
 
@@ -77,47 +78,51 @@ _LINE = (
     "dimensions",
 )
 _NAMES = ", ".join(_JOURNAL)
+_LINE_NAMES = ", ".join(_LINE)
+
+# One set for the transaction, however often it writes: a dropped table's locks would be held until its end.
+_TABLES = f"""
+    CREATE TEMPORARY TABLE IF NOT EXISTS new_journals ({", ".join(map(" ".join, _JOURNAL.items()))}) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP;
+    DELETE FROM new_journals; DELETE FROM new_lines"""
+_WRITTEN = "(SELECT txid FROM ledgers.journals WHERE id = {} OFFSET 0) = pg_current_xact_id()"
+"""Whether a journal of that id is this transaction's."""
 
 
 async def write(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
     """Journals, lines and which rows they are made of. Raises: `PostingConflictError`."""
     database = handle.database
-    columns = ", ".join(f"{name} {kind}" for name, kind in _JOURNAL.items())
-    # One set for the transaction, however often it writes: a dropped table's locks would be held until its end.
-    await database.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS new_journals ({columns}) ON COMMIT DROP")
-    await database.execute("CREATE TEMPORARY TABLE IF NOT EXISTS new_lines (LIKE ledgers.journal_lines) ON COMMIT DROP")
-    await database.execute(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS new_rows (row_id uuid, journal_id uuid, external_id text) ON COMMIT DROP"
-    )
-    await database.execute("TRUNCATE new_journals, new_lines, new_rows")
+    await database.execute(_TABLES)
     await database.copy_in(sql.Identifier("pg_temp", "new_journals"), tuple(_JOURNAL), map(_journal, journals))
     await database.copy_in(
         sql.Identifier("pg_temp", "new_lines"), _LINE, (line for journal in journals for line in _lines_of(journal))
     )
-    await database.copy_in(
-        sql.Identifier("pg_temp", "new_rows"),
-        ("row_id", "journal_id", "external_id"),
-        ([row, _id(journal), journal.external_id] for journal in journals for row in journal.rows),
-    )
-    await database.execute("ANALYZE new_journals, new_lines, new_rows")
-    written = await database.fetch(
-        f"WITH written AS (INSERT INTO ledgers.journals (entity_id, period, run_id, {_NAMES}) "
-        f"SELECT %(entity)s, %(period)s, %(run)s, {_NAMES} FROM new_journals "
-        "ON CONFLICT (external_id) DO NOTHING RETURNING id) SELECT count(*) AS journals FROM written",
+    written = await database.execute(
+        f"INSERT INTO ledgers.journals (entity_id, period, run_id, {_NAMES}) "
+        f"SELECT %(entity)s, %(period)s, %(run)s, {_NAMES} FROM new_journals ON CONFLICT (external_id) DO NOTHING",
         {"entity": handle.entity_id, "period": period, "run": handle.task_id},
     )
+    all_written = written == len(journals)
     await database.execute(
-        f"INSERT INTO ledgers.journal_lines ({', '.join(_LINE)}) "
-        f"SELECT {', '.join('l.' + name for name in _LINE)} FROM new_lines l JOIN ledgers.journals j ON j.id = l.journal_id "
-        "WHERE j.txid = pg_current_xact_id() ORDER BY l.journal_id, l.line_no"
+        f"INSERT INTO ledgers.journal_lines ({_LINE_NAMES}) SELECT {_LINE_NAMES} FROM new_lines "
+        + ("" if all_written else f"WHERE {_WRITTEN.format('journal_id')} ")
+        + "ORDER BY journal_id, line_no"
     )
-    # A journal of one row names it itself.
-    await database.execute(
-        "INSERT INTO ledgers.journal_rows (row_id, journal_id) SELECT n.row_id, n.journal_id FROM new_rows n "
-        "JOIN ledgers.journals j ON j.id = n.journal_id WHERE j.txid = pg_current_xact_id() AND j.row_id IS NULL"
-    )
-    if written[0]["journals"] < len(journals):
-        await _refuse_conflicts(handle, period)
+    if several := [journal for journal in journals if journal.row_id is None]:  # a journal of one row names it itself
+        await database.execute(
+            "INSERT INTO ledgers.journal_rows (row_id, journal_id) SELECT n.row_id, j.id "
+            "FROM unnest(%s::uuid[], %s::text[]) n (row_id, external_id) JOIN ledgers.journals j USING (external_id) "
+            f"WHERE {_WRITTEN.format('j.id')}",
+            _rows_of(several),
+        )
+    if not all_written:
+        await _refuse_conflicts(handle, period, journals)
+
+
+def _rows_of(journals: Iterable[JournalProposal]) -> list[list[Any]]:
+    """Rows, and for each the external id of its journal."""
+    pairs = [(row, journal.external_id) for journal in journals for row in journal.rows]
+    return [[row for row, _ in pairs], [external_id for _, external_id in pairs]]
 
 
 def _journal(journal: JournalProposal) -> list[Any]:
@@ -159,17 +164,19 @@ _LINES = "SELECT array_agg((account_code, party, debit, credit, dimensions)::tex
 _ROWS = "SELECT array_agg(row_id ORDER BY row_id) FROM"
 
 
-async def _refuse_conflicts(handle: SubledgerHandle, period: str) -> None:
-    conflicts = await handle.database.fetch_one(
+async def _refuse_conflicts(handle: SubledgerHandle, period: str, journals: Sequence[JournalProposal]) -> None:
+    conflicts = await handle.database.fetch_single(
+        "WITH new_rows AS MATERIALIZED (SELECT * FROM unnest(%s::uuid[], %s::text[]) n (row_id, external_id)) "
         "SELECT count(*) AS conflicts FROM new_journals n JOIN ledgers.journals j USING (external_id) "
         "WHERE (j.entity_id, j.period, j.posting_date, j.currency, j.kind, j.reverses) "
         "IS DISTINCT FROM (%s, %s, n.posting_date, n.currency, n.kind, n.reverses) "
-        f"OR ({_ROWS} new_rows WHERE journal_id = n.id) IS DISTINCT FROM ({_ROWS} ledgers.journal_rows WHERE journal_id = j.id) "
+        f"OR ({_ROWS} new_rows WHERE external_id = n.external_id) "
+        f"IS DISTINCT FROM ({_ROWS} ledgers.journal_rows WHERE journal_id = j.id) "
         f"OR ({_LINES} new_lines WHERE journal_id = n.id) "
         f"IS DISTINCT FROM ({_LINES} ledgers.journal_lines WHERE journal_id = j.id)",
-        [handle.entity_id, period],
+        [*_rows_of(journals), handle.entity_id, period],
     )
-    if conflicts and conflicts["conflicts"]:
+    if conflicts["conflicts"]:
         raise PostingConflictError(conflicts=conflicts["conflicts"])
 
 

@@ -169,7 +169,8 @@ class Outbox:
             now = [each for each in deliveries if each.id in open_ids]
             if not now:
                 return 0
-            await write(self._handle, self._period, [each.proposal for each in now])
+            journals = [each.proposal for each in now]
+            await write(self._handle, self._period, journals)
             await self._database.execute(
                 "UPDATE ledgers.deliveries d SET outcome = 'CONFIRMED', provider_ref = w.reference, "
                 "recheck_at = CASE WHEN d.attempts > 1 OR EXISTS (SELECT FROM ledgers.deliveries g "
@@ -179,8 +180,8 @@ class Outbox:
                 {"ids": [x.id for x in now], "references": [references[x.id] for x in now], "recheck": recheck_s},
             )
             await self._end_all(now, "CONFIRMED")
-            await move_rows(self._handle)
-        return sum(len(each.proposal.rows) for each in now)
+            await move_rows(self._handle, journals)
+        return sum(len(journal.rows) for journal in journals)
 
     async def refuse(self, deliveries: Sequence[Delivery], code: str) -> None:
         """The ledger will not have them: their rows are free again, and held until something changes."""

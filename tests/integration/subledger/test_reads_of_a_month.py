@@ -1,0 +1,61 @@
+"""What an entity's month reads is its own rows: not those of the entities before it, of which the planner knows nothing yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from ledger_tenant import PERIOD, Tenant
+
+from ntro_dagster.gl.periods import find
+from ntro_dagster.gl.posting import post_approved
+from ntro_dagster.gl.trial_balance import draw_up
+from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.registry import subledger_type
+from ntro_dagster.subledger.review import apply_signals, file_signal
+
+ROWS, BEHIND = 50, 45
+MOST = 25
+"""Times a month's rows, of one table or index: a month needs 15. Whoever reads all that is behind once reads 45 times as many."""
+
+READ = """
+    SELECT schemaname || '.' || relname AS name, seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
+     UNION ALL SELECT schemaname || '.' || indexrelname, idx_tup_read FROM pg_stat_user_indexes"""
+
+
+async def rows_read(*databases: TenantDatabase) -> Counter[str]:
+    """By table, and by index: a dead entry is one that was read too."""
+    for database in databases:
+        await database.fetch("SELECT pg_stat_force_next_flush()")
+    return Counter({each["name"]: each["rows"] for each in await databases[0].fetch(READ)})
+
+
+async def month(tenant: Tenant, entity: UUID, app: TenantDatabase, desk: TenantDatabase) -> Counter[str]:
+    """From its rows to the look before its close. Returns: rows that it read."""
+    before = await rows_read(app, desk)
+    batch = [
+        {"source_ref": f"doc:1#L{line}", "vendor": f"Vendor {line}", "amount_gross": Decimal(line), "currency": "GBP"}
+        for line in range(1, ROWS + 1)
+    ]
+    handle, kind = tenant.handle(entity, database=app), subledger_type("expenses")
+    await handle.stage(batch, period=PERIOD)
+    await file_signal(desk, kind, "approve", filed_by="user:bob", entity_id=entity, period=PERIOD, status="PENDING")
+    assert (await apply_signals(handle, period=PERIOD)).applied == ROWS
+    assert (await post_approved(handle, period=PERIOD, currency="GBP")).rows == ROWS
+    await draw_up(app, entity_id=entity, period=PERIOD, run_id=uuid4(), salt=b"salt")
+    assert not await find(app, entity_id=entity, period=PERIOD)
+    return await rows_read(app, desk) - before
+
+
+def test_a_month_reads_its_own_rows(tenant: Tenant) -> None:
+    async def run() -> Counter[str]:
+        async with tenant.database() as app, tenant.database("desk") as desk:
+            for _ in range(BEHIND):
+                last = await month(tenant, tenant.new_entity(), app, desk)
+            return last
+
+    read = asyncio.run(run())
+    assert read["ledgers.expenses"] >= ROWS, "it is counted"
+    assert not {name: rows for name, rows in read.items() if rows > MOST * ROWS}
