@@ -27,6 +27,10 @@ mutation { reloadWorkspace { __typename
 RELOAD_ONE = "mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
 
 
+RUNS, RUNS_OF_A_TENANT = 6, 4
+"""At once. A run waits for its database half of its time: two of a tenant leave a third of two cores idle."""
+
+
 class ReloadError(TransientError):
     """The webserver did not take up the new workspace. Values: `url`, `reason`."""
 
@@ -36,7 +40,7 @@ class ReloadError(TransientError):
     mend = "See `ntro status`; if the webserver runs, reload in its Deployment page, or `ntro up` again."
 
 
-def instance_config(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> dict[str, Any]:
+def instance_config(home: Home, *, max_concurrent_runs: int = RUNS, runs_per_tenant: int = RUNS_OF_A_TENANT) -> dict[str, Any]:
     """The content of dagster.yaml.
 
     Args:
@@ -117,7 +121,7 @@ def workspace_config(tenants: Iterable[TenantHome]) -> dict[str, Any]:
     return {"load_from": sorted(servers, key=lambda entry: entry["grpc_server"]["location_name"])}
 
 
-def write_instance(home: Home, *, max_concurrent_runs: int = 4, runs_per_tenant: int = 2) -> None:
+def write_instance(home: Home, *, max_concurrent_runs: int = RUNS, runs_per_tenant: int = RUNS_OF_A_TENANT) -> None:
     """Write dagster.yaml; takes effect when webserver, daemon and code servers start."""
     content = instance_config(home, max_concurrent_runs=max_concurrent_runs, runs_per_tenant=runs_per_tenant)
     write_private(home.dagster / "dagster.yaml", HEADER + yaml.safe_dump(content, sort_keys=False), readers=home.workspace_user)

@@ -41,19 +41,37 @@ async def documents_to_stage(database: TenantDatabase, subledger: str, *, entity
     return waiting or [row["document_id"] for row in rows]
 
 
+FEW = 1_000
+
+_RECORDS = """
+    SELECT id, document_id, line, raw FROM ingest.submitted_records
+     WHERE entity_id = %s AND period = %s AND document_id = ANY(%s) ORDER BY document_id, line"""
+
+
+async def few_records(
+    database: TenantDatabase, *, entity_id: uuid.UUID, period: str, documents: Sequence[uuid.UUID]
+) -> list[SubmittedRecord] | None:
+    """What `submitted_records` streams, where that is no more than `FEW`; else None."""
+    rows = await database.fetch(f"{_RECORDS} LIMIT {FEW + 1}", [entity_id, period, list(documents)])
+    if len(rows) > FEW:
+        return None
+    layouts = await _layouts(database, documents)
+    return [SubmittedRecord(**row, layout=layouts[row["document_id"]]) for row in rows]
+
+
 async def submitted_records(
     database: TenantDatabase, *, entity_id: uuid.UUID, period: str, documents: Sequence[uuid.UUID]
 ) -> AsyncIterator[SubmittedRecord]:
     """The partition's records of these documents, in document and line order, streamed."""
-    stored = await database.fetch("SELECT id, layout FROM ingest.submitted_documents WHERE id = ANY(%s)", [list(documents)])
-    layouts = {row["id"]: Layout.from_dict(row["layout"]) for row in stored}
-    async for batch in database.stream(
-        "SELECT id, document_id, line, raw FROM ingest.submitted_records "
-        "WHERE entity_id = %s AND period = %s AND document_id = ANY(%s) ORDER BY document_id, line",
-        [entity_id, period, list(documents)],
-    ):
+    layouts = await _layouts(database, documents)
+    async for batch in database.stream(_RECORDS, [entity_id, period, list(documents)]):
         for row in batch:
             yield SubmittedRecord(**row, layout=layouts[row["document_id"]])
+
+
+async def _layouts(database: TenantDatabase, documents: Sequence[uuid.UUID]) -> dict[uuid.UUID, Layout]:
+    stored = await database.fetch("SELECT id, layout FROM ingest.submitted_documents WHERE id = ANY(%s)", [list(documents)])
+    return {row["id"]: Layout.from_dict(row["layout"]) for row in stored}
 
 
 async def records_without_row(

@@ -219,7 +219,7 @@ async def stage(run: RunbookContext, ledger: SubledgerAsset) -> MaterializeResul
     running.set(ledger.bundle)
     run = replace(run, subledger=ledger.table)
     handle = run.handle(ledger.kind)
-    documents = await run.documents()
+    documents = await run.read_ahead()
     async with run.database.transaction(Actor.run(run.run_id)):
         staged = await handle.stage(ledger.author(run), period=run.period)
         partition: dict[str, Any] = {"entity_id": run.entity.id, "period": run.period}

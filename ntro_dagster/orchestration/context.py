@@ -18,7 +18,7 @@ from ntro_dagster.bundles import Bundle
 from ntro_dagster.bundles.active import loaded_set
 from ntro_dagster.bundles.parameter_values import Value
 from ntro_dagster.errors import NtroError, TransientError
-from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, submitted_records
+from ntro_dagster.ingest.records import SubmittedRecord, documents_to_stage, few_records, submitted_records
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 from ntro_dagster.orchestration.parameters import as_typed, parameters_of
 from ntro_dagster.orchestration.task_requests import take_up
@@ -68,6 +68,7 @@ class RunbookContext:
     derived_from: tuple[SubledgerType, ...] = ()
     earlier: bool = False
     _documents: dict[str, tuple[UUID, ...]] = field(default_factory=dict)
+    _few: dict[str, list[SubmittedRecord]] = field(default_factory=dict)
 
     @property
     def salt(self) -> bytes:
@@ -87,6 +88,20 @@ class RunbookContext:
             database=self.database,
         )
 
+    async def read_ahead(self) -> tuple[UUID, ...]:
+        """Before rows are staged: which documents to stage, and their records where they are few, over the connection that
+        serves all else. Returns: `documents()`.
+        """
+        if self.subledger is None:
+            return ()
+        place: dict[str, Any] = {"entity_id": self.entity.id, "period": self.period}
+        found = await documents_to_stage(self.database, self.subledger, **place)
+        self._documents[self.subledger] = tuple(found)
+        few = await few_records(self.database, documents=found, **place)
+        if few is not None:
+            self._few[self.subledger] = few
+        return tuple(found)
+
     async def documents(self) -> tuple[UUID, ...]:
         """Ids of the documents to stage: the same each time this step asks, whatever comes in meanwhile."""
         if self.subledger is None:
@@ -97,10 +112,13 @@ class RunbookContext:
         return self._documents[self.subledger]
 
     async def records(self) -> AsyncIterator[SubmittedRecord]:
-        """The records of `documents()`, read over a connection of their own, so that reading and writing overlap."""
-        documents = await self.documents()
-        async for record in submitted_records(self.reader, entity_id=self.entity.id, period=self.period, documents=documents):
+        """The records of `documents()`. Where they are many, over a connection of their own: reading and writing overlap."""
+        for record in self._few.get(self.subledger or "", ()):
             yield record
+        if self.subledger not in self._few:
+            documents = await self.documents()
+            async for record in submitted_records(self.reader, entity_id=self.entity.id, period=self.period, documents=documents):
+                yield record
 
     async def rows(self, subledger: str) -> AsyncIterator[Row]:
         """The rows of an input that people let through: approved, and neither rejected nor left out; those of earlier months

@@ -99,14 +99,17 @@ def _store_event_batch(self: Any, events: Iterable[EventLogEntry]) -> None:
 _has_dynamic_partition = _forward(EventLogStorage, "has_dynamic_partition")
 
 
+known_partitions: set[tuple[str, str]] = set()
+"""Sets of partitions and keys that this process, which is one tenant's, was told of."""
+
+
 def _has_once(self: Any, partitions_def_name: str, partition_key: str) -> bool:
     """What is so stays so: an entity is never taken out of its set."""
-    settled: set[tuple[str, str]] = self.__dict__.setdefault("_settled", set())
     asked = partitions_def_name, partition_key
-    if asked not in settled:
+    if asked not in known_partitions:
         if not _has_dynamic_partition(self, partitions_def_name, partition_key):
             return False
-        settled.add(asked)
+        known_partitions.add(asked)
     return True
 
 

@@ -23,7 +23,7 @@ from ntro_dagster.boundary.relay import encoding
 from ntro_dagster.boundary.relay.calls import ENDS, STORE_EVENTS
 from ntro_dagster.boundary.relay.connection import RelayRefusedError, call
 
-HELD_S = 0.05
+HELD_S = 0.2
 MOST_EVENTS = 30
 MOST_CHARACTERS = 20_000
 """Of the events of one call: a call may have three times as many bytes, whatever they are encoded as."""

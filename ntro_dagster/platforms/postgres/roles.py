@@ -29,6 +29,7 @@ SHARED_DATABASES = ("postgres", "template1")
 CONNECTION_LIMITS = {"owner": 5, "app": 60, "desk": 20, "auditor": 10}
 WORKSPACE_CONNECTION_LIMIT = 60
 BUILTIN_LOCALE_VERSION = 170_000
+SCRAM_ITERATIONS_VERSION = 160_000
 PROVISIONING_LOCK = 0x6E74726F  # "ntro"
 
 Admin = psycopg.Connection[tuple[object, ...]]
@@ -214,6 +215,9 @@ def _ensure_login(admin: Admin, role: str, *, limit: int, group: str | None = No
     Not NOINHERIT: on 15 an owner without inheritance cannot create anything in schema public.
     """
     password = secrets.token_urlsafe(32)
+    if admin.info.server_version >= SCRAM_ITERATIONS_VERSION:
+        # They make guessing slow, which a password of 256 random bits does not need, and each connection 3 ms slower.
+        admin.execute("SET scram_iterations = 1")
     verifier = admin.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     known = admin.execute(
         "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE rolname = %s",

@@ -40,7 +40,7 @@ from world import World
 
 from ntro_dagster.boundary.answers.calls import ANSWERS
 from ntro_dagster.boundary.names import entities_set
-from ntro_dagster.boundary.relay import connection
+from ntro_dagster.boundary.relay import client, connection
 from ntro_dagster.boundary.relay.connection import Sent
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.gl.chart import install_chart
@@ -171,6 +171,7 @@ class Stage:
     def month(self, shape: Shape, content: Content, folder: Path, *, ticks: int = MOST_TICKS) -> Told:
         """Play a month. `ticks`: how often the daemon looks at most, each time that it is waited for."""
         self.clear()
+        client.known_partitions.clear()  # each month begins with a process that was told nothing
         with copied(self.admin_dsn, self.made) as credentials:
             entities = [Entity(uuid4(), slug, name, content.currency) for slug, name in content.entity_names.items()]
             create_entities(credentials.owner, TENANT, entities)

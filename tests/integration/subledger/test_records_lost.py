@@ -1,4 +1,4 @@
-"""Whether every record became a row is found out by reading each side once, however many there are."""
+"""Records read back: few at once, many as a stream; and whether every one became a row, by reading each side once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from uuid import UUID, uuid4
 import pytest
 from ledger_tenant import PERIOD, Tenant
 
-from ntro_dagster.ingest.records import records_without_row
+from ntro_dagster.ingest import records
+from ntro_dagster.ingest.records import few_records, records_without_row, submitted_records
+from ntro_dagster.ingest.returns import Layout
 from ntro_dagster.platforms.postgres.database import Actor
 
 READ = """SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read AS rows
             FROM pg_stat_xact_user_tables WHERE relid = 'ledgers.expenses'::regclass"""
+
+LAYOUT = Layout("csv", "utf-8", ",", 1, ("amount",), 1, {}, {})
 
 
 def submit(tenant: Tenant, entity: UUID, lines: int) -> UUID:
@@ -22,8 +26,8 @@ def submit(tenant: Tenant, entity: UUID, lines: int) -> UUID:
     with tenant.as_owner() as owner, owner.transaction():
         owner.execute(
             "INSERT INTO ingest.submitted_documents (id, sha256, name, bytes, source, period, layout, records, submitted_by) "
-            "VALUES (%s, sha256(%s), 'a.csv', 1, 'spend_return', %s, '{}', %s, 'test')",
-            [document, document.bytes, PERIOD, lines],
+            "VALUES (%s, sha256(%s), 'a.csv', 1, 'spend_return', %s, %s, %s, 'test')",
+            [document, document.bytes, PERIOD, json.dumps(LAYOUT.as_dict()), lines],
         )
         owner.execute(
             "INSERT INTO ingest.submitted_records (id, document_id, line, entity_id, period, raw) "
@@ -53,3 +57,23 @@ def test_rows_are_read_once_not_once_for_each_record(tenant: Tenant, entity: UUI
     lost, read = asyncio.run(run())
     assert lost == left_out
     assert read <= 2 * lines
+
+
+@pytest.mark.parametrize(("few", "are_few"), [(5, True), (4, False)])
+def test_few_are_those_that_a_stream_would_bring(
+    tenant: Tenant, entity: UUID, few: int, are_few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "FEW", few)
+    where: dict[str, Any] = {
+        "entity_id": entity,
+        "period": PERIOD,
+        "documents": [submit(tenant, entity, 2), submit(tenant, entity, 3)],
+    }
+
+    async def run() -> None:
+        async with tenant.database() as database:
+            streamed = [each async for each in submitted_records(database, **where)]
+            assert len(streamed) == 5
+            assert await few_records(database, **where) == (streamed if are_few else None)
+
+    asyncio.run(run())

@@ -14,6 +14,7 @@ from dagster import AssetKey, DagsterInstance, Definitions
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import runbook_bundle
 from ntro_dagster.bundles.active import ActiveSet, with_platform
+from ntro_dagster.ingest import records
 from ntro_dagster.orchestration.month_end import tenant_definitions
 from ntro_dagster.platforms import environment
 from ntro_dagster.platforms.environment import kept_database
@@ -55,20 +56,30 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 REVIEW, JOURNALS, BALANCE = ["review", "expenses_decisions"], ["ledgers", "journals"], ["ledgers", "trial_balance"]
 RECORDS, ROWS = ["ingest", "submitted_records"], ["ledgers", "expenses"]
+NOT_EVEN_NONE = -1
 
 
 @pytest.mark.parametrize(
-    ("job", "assets", "connections"),
+    ("job", "assets", "few", "connections"),
     [
-        ("month_end", [REVIEW], 1),
-        ("month_end", [REVIEW, JOURNALS, BALANCE], 1),
-        ("expense_processor", [RECORDS], 1),
-        ("expense_processor", [RECORDS, ROWS], 2),  # reads records while it writes rows
+        ("month_end", [REVIEW], records.FEW, 1),
+        ("month_end", [REVIEW, JOURNALS, BALANCE], records.FEW, 1),
+        ("expense_processor", [RECORDS], records.FEW, 1),
+        ("expense_processor", [RECORDS, ROWS], records.FEW, 1),
+        ("expense_processor", [RECORDS, ROWS], NOT_EVEN_NONE, 2),
     ],
 )
-def test_one_for_all_steps_and_another_where_one_reads_while_it_writes(
-    definitions: Definitions, opened: list[str], job: str, assets: list[list[str]], connections: int
+def test_one_for_all_steps_and_another_where_many_records_are_read_while_rows_are_written(
+    definitions: Definitions,
+    opened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    job: str,
+    assets: list[list[str]],
+    few: int,
+    connections: int,
 ) -> None:
+    monkeypatch.setattr(records, "FEW", few)
     with DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(entities_set("acme"), ["spv-1"])
         run = definitions.resolve_job_def(job).execute_in_process(
