@@ -143,9 +143,10 @@ def _journal(journal: JournalProposal) -> list[Any]:
 
 
 def _lines_of(journal: JournalProposal) -> Iterable[list[Any]]:
+    known_as = _id(journal)
     for number, line in enumerate(journal.lines, start=1):
         yield [
-            _id(journal),
+            known_as,
             number,
             line.account_code,
             line.party,

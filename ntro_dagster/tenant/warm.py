@@ -9,8 +9,6 @@ import gc
 import importlib
 import os
 
-import dagster._grpc.impl  # noqa: F401 - what a worker runs
-
 import ntro_dagster.boundary.compute_logs
 import ntro_dagster.boundary.relay.client
 import ntro_dagster.orchestration.launcher
@@ -18,6 +16,7 @@ import ntro_dagster.tenant.journal
 import ntro_dagster.tenant.run_worker  # noqa: F401 - knows the fork server by having been imported here
 from ntro_dagster.ingest.returns.vocabulary import vocabulary
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
+from ntro_dagster.tenant.first_run import run_for_nobody
 
 WITHIN_FUNCTIONS = (
     "dagster._core.execution.plan.active",
@@ -47,6 +46,7 @@ def warm() -> None:
         importlib.import_module(name)
     module = importlib.import_module(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
     module.defs.get_repository_def().load_all_definitions()
+    run_for_nobody()
     vocabulary()  # the YAML takes as long to read as a small return
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page it visits

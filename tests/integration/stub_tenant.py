@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from dagster import AssetExecutionContext, AssetKey, Definitions, asset, define_asset_job, in_process_executor
+from dagster_shared.record import JitCheckedNew
 
 from ntro_dagster.orchestration.failures import Place, at_the_wall
 
@@ -58,13 +59,25 @@ def spins(context: AssetExecutionContext) -> None:
 
 
 _known: set[str] = set()
-os.register_at_fork(after_in_child=lambda: _known.update(sys.modules))
+_compiled: list[str] = []
+os.register_at_fork(after_in_child=lambda: (_known.update(sys.modules), _compiled.clear()))
+_build = JitCheckedNew._build_checked_new_str
+
+
+def _noted(self: JitCheckedNew) -> str:
+    _compiled.append(f"the checks of a record of {', '.join(self._field_set)}")
+    return _build(self)
+
+
+JitCheckedNew._build_checked_new_str = _noted  # type: ignore[method-assign]
 
 
 @asset(key=AssetKey([os.environ["NTRO_TENANT"], "imports"]))
 def imports(context: AssetExecutionContext) -> None:
-    """Says which modules its process had to import since it was forked."""
-    (Path(os.environ["STUB_DIRECTORY"]) / context.run_id).write_text("\n".join(sorted(sys.modules.keys() - _known)))
+    """Says which modules its process had to import since it was forked, and which records' checks Dagster compiled in it."""
+    (Path(os.environ["STUB_DIRECTORY"]) / context.run_id).write_text(
+        "\n".join([*sorted(sys.modules.keys() - _known), *_compiled])
+    )
 
 
 ASSETS = [quick, slow, walled, talks, eats, spins, imports]
