@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.installed import SLUG, installed
+from benchmarks.measure import told
 from benchmarks.processor_time import between, used
 from ntro_dagster.host.home import Role
 from ntro_dagster.host.installation import Installation, credential
@@ -59,7 +61,7 @@ def _of_a_running_one(installation: Installation, ups: Sequence[float]) -> list[
 def _figure(name: str, unit: str, values: Sequence[float], aim: float | None) -> Found:
     middle = statistics.median(values)
     spread = f"{(max(values) - min(values)) / middle:.0%}" if len(values) > 1 else ""
-    return {"name": name, "value": round(middle, 2), "unit": unit, "times": len(values), "spread": spread, "aim": aim}
+    return told({"name": name, "value": round(middle, 2), "unit": unit, "times": len(values), "spread": spread, "aim": aim})
 
 
 def _timed(do: Callable[[], object]) -> list[float]:
@@ -82,8 +84,13 @@ def _up(home: Path) -> Iterator[None]:
     with subprocess.Popen([NTRO, "up", "--home", home], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as up:
         assert up.stdout
         try:
-            if not any("Ctrl-C" in line for line in up.stdout):
-                raise RuntimeError("ntro up ended")
+            said: deque[str] = deque(maxlen=8)
+            for line in up.stdout:
+                said.append(line)
+                if "Ctrl-C" in line:
+                    break
+            else:
+                raise RuntimeError(f"ntro up ended: {' '.join(said)}")
             yield
         finally:
             up.send_signal(signal.SIGINT)

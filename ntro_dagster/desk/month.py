@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
@@ -13,6 +13,8 @@ from ntro_dagster.platforms.postgres.database import TenantDatabase
 from ntro_dagster.subledger.description import TypeDescription
 
 MONTHS = 12
+ENTITIES = 100
+"""On a page of the board."""
 MOST_LINES = 2_000
 CLOSED, READY, DOUBT, OPEN = "CLOSED", "READY", "NEEDS_ATTENTION", "OPEN"
 
@@ -36,24 +38,65 @@ async def entity(database: TenantDatabase, slug: str) -> dict[str, Any]:
     return found
 
 
-async def board(database: TenantDatabase, ledgers: Mapping[str, TypeDescription], until: str | None) -> dict[str, Any]:
-    """Entities by months. A month whose books are drawn up costs one record; rows are counted only where something is left to do.
-
-    Args: `until`: the last month shown, `YYYY-MM`; the last with work in it for None.
-    """
-    months = await database.fetch(
-        """SELECT DISTINCT period FROM system.partition_activity WHERE %(until)s::text IS NULL OR period <= %(until)s
-            ORDER BY period DESC LIMIT %(months)s""",
-        {"until": until, "months": MONTHS},
+async def months_with_work(
+    database: TenantDatabase, *, until: str | None = None, subledger: str | None = None, limit: int = MONTHS
+) -> list[str]:
+    """The last ones, newest first. Each is looked up by the one after it: what is read does not grow with the entities."""
+    found = await database.fetch(
+        """WITH RECURSIVE month (period) AS (
+               (SELECT a.period FROM system.partition_activity a
+                 WHERE (%(until)s::text IS NULL OR a.period <= %(until)s)
+                   AND (%(subledger)s::text IS NULL OR a.subledger = %(subledger)s)
+                 ORDER BY a.period DESC LIMIT 1)
+                UNION ALL
+               SELECT (SELECT a.period FROM system.partition_activity a
+                        WHERE a.period < m.period AND (%(subledger)s::text IS NULL OR a.subledger = %(subledger)s)
+                        ORDER BY a.period DESC LIMIT 1)
+                 FROM month m WHERE m.period IS NOT NULL)
+           SELECT period FROM month WHERE period IS NOT NULL LIMIT %(limit)s""",
+        {"until": until, "subledger": subledger, "limit": limit},
     )
-    periods = sorted(row["period"] for row in months)
-    entities = await database.fetch("SELECT id, slug, name, status FROM system.entities ORDER BY slug")
+    return [row["period"] for row in found]
+
+
+async def board(
+    database: TenantDatabase,
+    ledgers: Mapping[str, TypeDescription],
+    until: str | None,
+    *,
+    find: str = "",
+    unfinished: bool = False,
+    page: int = 1,
+) -> dict[str, Any]:
+    """Entities by months, a page of entities at a time. A month whose books are drawn up costs one record; rows are counted only
+    where something is left to do.
+
+    Args:
+        until: the last month shown, `YYYY-MM`; the last with work in it for None.
+        find: part of an entity's slug or name.
+        unfinished: only entities with something left to do in a month that is shown.
+        page: from 1.
+    """
+    periods = sorted(await months_with_work(database, until=until))
+    entities = await database.fetch(
+        """WITH shown AS (
+               SELECT e.id, e.slug, e.name FROM system.entities e
+                WHERE (e.status = 'ACTIVE' OR EXISTS (
+                           SELECT FROM system.partition_activity a WHERE a.period = ANY(%(periods)s) AND a.entity_id = e.id))
+                  AND (%(find)s = '' OR position(lower(%(find)s) IN lower(e.slug || ' ' || e.name)) > 0)
+                  AND (NOT %(unfinished)s OR e.id IN (
+                           SELECT a.entity_id FROM system.partition_activity a
+                            WHERE a.last_change > a.closed_change AND a.period = ANY(%(periods)s))))
+           SELECT *, (SELECT count(*) FROM shown) AS entities FROM shown ORDER BY slug LIMIT %(most)s OFFSET %(before)s""",
+        {"periods": periods, "find": find.strip(), "unfinished": unfinished, "most": ENTITIES, "before": (page - 1) * ENTITIES},
+    )
+    ids = [row["id"] for row in entities]
     activity = await database.fetch(
         """SELECT a.entity_id, a.period, bool_and(a.last_change <= a.closed_change) AS ready,
                   coalesce(min(p.status), 'OPEN') <> 'OPEN' AS closed
              FROM system.partition_activity a LEFT JOIN ledgers.periods p ON p.entity_id = a.entity_id AND p.period = a.period
-            WHERE a.period = ANY(%s) GROUP BY 1, 2""",
-        [periods],
+            WHERE a.period = ANY(%s) AND a.entity_id = ANY(%s) GROUP BY 1, 2""",
+        [periods, ids],
     )
     cells: dict[tuple[Any, str], dict[str, Any]] = {
         (row["entity_id"], row["period"]): {
@@ -65,23 +108,25 @@ async def board(database: TenantDatabase, ledgers: Mapping[str, TypeDescription]
         for row in activity
     }
     for kind in ledgers.values():
-        for row in await _open_rows(database, kind, periods):
+        for row in await _open_rows(database, kind, periods, ids):
             cell = cells.setdefault((row["entity_id"], row["period"]), {"state": OPEN, "open": 0, "doubt": 0, "ledgers": {}})
             cell["open"] += row["open"]
             cell["doubt"] += row["doubt"]
             cell["ledgers"][kind.table] = row["open"]
             cell["state"] = DOUBT if cell["doubt"] else OPEN
+    found = entities[0]["entities"] if entities else 0
     return {
         "periods": periods,
-        "entities": [
-            {**row, "cells": [cells.get((row["id"], period)) for period in periods]}
-            for row in entities
-            if row["status"] == "ACTIVE" or any((row["id"], period) in cells for period in periods)
-        ],
+        "entities": [{**row, "cells": [cells.get((row["id"], period)) for period in periods]} for row in entities],
+        "found": found,
+        "first": (page - 1) * ENTITIES + 1,
+        "more": page * ENTITIES < found,
     }
 
 
-async def _open_rows(database: TenantDatabase, kind: TypeDescription, periods: list[str]) -> list[dict[str, Any]]:
+async def _open_rows(
+    database: TenantDatabase, kind: TypeDescription, periods: Sequence[str], entities: Sequence[Any]
+) -> list[dict[str, Any]]:
     """Of months that are not closed, by entity and month."""
     return await database.fetch(
         sql.SQL(
@@ -89,9 +134,11 @@ async def _open_rows(database: TenantDatabase, kind: TypeDescription, periods: l
                  FROM system.partition_activity a
                  JOIN {} t ON t.entity_id = a.entity_id AND t.period = a.period AND t.status = ANY(%(open)s)
                 WHERE a.subledger = %(ledger)s AND a.period = ANY(%(periods)s) AND a.last_change > a.closed_change
+                  AND a.entity_id = ANY(%(entities)s)
                 GROUP BY 1, 2"""
         ).format(sql.Identifier("ledgers", kind.table)),
-        {"doubt": kind.lifecycle.in_doubt, "open": list(kind.lifecycle.open), "ledger": kind.table, "periods": periods},
+        {"doubt": kind.lifecycle.in_doubt, "open": list(kind.lifecycle.open), "ledger": kind.table}
+        | {"periods": periods, "entities": entities},
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path as File
 from typing import Annotated, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Path, Query, Request
@@ -166,23 +166,39 @@ async def grid(ledger: LedgerName, request: Request, database: Database, member:
     context = {
         "ledger": described(kind, member),
         "entities": await database.fetch("SELECT slug, name FROM system.entities WHERE status = 'ACTIVE' ORDER BY slug"),
-        "periods": [
-            row["period"]
-            for row in await database.fetch(
-                "SELECT DISTINCT period FROM system.partition_activity WHERE subledger = %s ORDER BY period DESC LIMIT 36",
-                [kind.table],
-            )
-        ],
+        "periods": await month.months_with_work(database, subledger=kind.table, limit=36),
     }
     return page(request, "grid.html", member, "subledgers", context)
 
 
 @router.get("/board", response_class=HTMLResponse)
 async def board(
-    request: Request, database: Database, member: Visitor, until: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None
+    request: Request,
+    database: Database,
+    member: Visitor,
+    *,
+    until: Annotated[str | None, Query(pattern=PERIOD_PATTERN)] = None,
+    find: Annotated[str, Query(max_length=100, pattern=NO_NUL)] = "",
+    unfinished: bool = False,
+    number: Annotated[int, Query(alias="page", ge=1, le=10_000)] = 1,
 ) -> Response:
     ledgers = await desk_of(request).ledgers(database)
-    return page(request, "board.html", member, "board", {"board": await month.board(database, ledgers, until)})
+    sought = find.strip()
+    shown = await month.board(database, ledgers, until, find=sought, unfinished=unfinished, page=number)
+    asked = {"find": sought, "unfinished": "true" if unfinished else ""}
+    steps = {"Previous": number > 1 and number - 1, "Next": shown["more"] and number + 1}
+    context = {
+        "board": shown,
+        "asked": asked | {"until": until},
+        "pages": {name: _asked(until=until, page=to, **asked) for name, to in steps.items() if to},
+        "earlier": _asked(until=shown["periods"][0] if shown["periods"] else None, **asked),
+    }
+    return page(request, "board.html", member, "board", context)
+
+
+def _asked(**named: object) -> str:
+    """As a URL's query, without what says nothing."""
+    return urlencode({name: value for name, value in named.items() if value})
 
 
 @router.get("/entities/{slug}/periods/{period}", response_class=HTMLResponse)
