@@ -15,11 +15,9 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles.bundle import Bundle, platform_bundle, runbook_bundles
 from ntro_dagster.errors import NtroError
-
-ACTIVE = "NTRO_ACTIVE"
-"""Environment variable of a tenant's processes: the file that lists the runbooks they work with."""
 
 
 class ActiveSetError(NtroError):

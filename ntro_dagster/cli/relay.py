@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ntro_dagster.workspace.registry import RelayKey
-    from ntro_dagster.workspace.relay_counts import Refusals
+    from ntro_dagster.workspace.relay_refusals import Refusals
 
 app = typer.Typer(no_args_is_help=True, help="Tenants' processes on other hosts: keys, and where the relay listens for them.")
 keys = typer.Typer(no_args_is_help=True, help="Keys with which a tenant's processes reach the relay.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ntro_dagster.host.home import Home
     from ntro_dagster.host.installation import Installation
     from ntro_dagster.host.supervision import ProcessStatus
-    from ntro_dagster.workspace.relay_counts import Refusals
+    from ntro_dagster.workspace.relay_refusals import Refusals
 
 POSTGRES_URL = "NTRO_POSTGRES_URL"
 LOOK_EVERY_S = 1.0
@@ -271,12 +271,11 @@ def _refusals(home: Home) -> Refusals | None:
     """None: the workspace's database does not answer; a status is shown all the same."""
     import psycopg  # noqa: PLC0415
 
-    from ntro_dagster.host.installation import Installation, NotRunningError  # noqa: PLC0415
-    from ntro_dagster.workspace.relay_counts import read_refusals  # noqa: PLC0415
+    from ntro_dagster.workspace.relay_refusals import read_refusals  # noqa: PLC0415
 
     try:
-        return read_refusals(Installation(home).workspace_url())
-    except (psycopg.Error, NotRunningError):
+        return read_refusals(home.workspace_credential.read_text().strip())
+    except (psycopg.Error, OSError):
         return None
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ntro_dagster.bundles.active import ACTIVE
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.errors import TransientError
 
 ANSWER_S = 10.0

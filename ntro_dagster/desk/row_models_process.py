@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 
 import ntro_dagster
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles import platform_bundle
-from ntro_dagster.bundles.active import ACTIVE, active_set
+from ntro_dagster.bundles.active import active_set
 from ntro_dagster.gl.batches import proposer
 from ntro_dagster.gl.chart import NamedAccounts
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types

@@ -167,12 +167,14 @@ class Batches:
         return sql.Identifier("ledgers", self._handle.kind.table)
 
     async def _taken(self) -> list[dict[str, Any]]:
+        """Status and limit stand in the statement: the planner must see both when it plans for whatever month comes, or it does
+        without the index of approved rows."""
         return await self._handle.database.fetch(
             sql.SQL(
-                "SELECT * FROM {} t WHERE entity_id = %s AND period = %s AND status = %s AND id > %s AND {} "
-                "ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED"
-            ).format(self._table, self._free),
-            [self._handle.entity_id, self._period, self._handle.kind.lifecycle.approved, self._reached, BATCH],
+                "SELECT * FROM {} t WHERE entity_id = %s AND period = %s AND status = {} AND id > %s AND {} "
+                "ORDER BY id LIMIT {} FOR NO KEY UPDATE SKIP LOCKED"
+            ).format(self._table, sql.Literal(self._handle.kind.lifecycle.approved), self._free, sql.Literal(BATCH)),
+            [self._handle.entity_id, self._period, self._reached],
         )
 
     async def _all(self, rows: list[Any]) -> None:

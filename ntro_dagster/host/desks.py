@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import psutil
 
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.boundary.tenant_logs import LOGS
-from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.desk.settings import DATABASE_URL, DOCUMENTS, PORT, TENANT, UPLOADS, host_name
 from ntro_dagster.host.home import Role, TenantHome
 from ntro_dagster.host.launch import read_environment, write_environment

@@ -377,7 +377,8 @@ def _registered(home: Home) -> list[str] | None:
 
 def _os_users(home: Home) -> Check:
     """Whether each tenant has a user of its own; where not, why, and what that costs."""
-    from ntro_dagster.host.users import obstacle, read_users  # noqa: PLC0415
+    from ntro_dagster.host.ownership import obstacle  # noqa: PLC0415
+    from ntro_dagster.host.users import read_users  # noqa: PLC0415
 
     tenants, users = _tenants(home), home.users
     if users:

@@ -34,9 +34,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntro_dagster.boundary.load_failure import read_note
-from ntro_dagster.boundary.names import ARTIFACTS, BOOKS, RELAY, RELAY_SOCKET, SECRETS, SURVEYS
+from ntro_dagster.boundary.names import ACTIVE, ARTIFACTS, BOOKS, RELAY, RELAY_SOCKET, SECRETS, SURVEYS
 from ntro_dagster.boundary.tenant_logs import LOGS
-from ntro_dagster.bundles.active import ACTIVE
 from ntro_dagster.errors import NtroError, TransientError, UsageError
 from ntro_dagster.host.permissions import Access, UnsafeDirectoryError, hand_over, private_directory, write_private
 from ntro_dagster.host.privacy import for_workspace, passage, tenant_directories
@@ -308,6 +307,11 @@ class Home:
     def dagster(self) -> Path:
         """DAGSTER_HOME of every process."""
         return self.root / "dagster"
+
+    @property
+    def workspace_credential(self) -> Path:
+        """The address of the workspace's database, password included, 0600."""
+        return self.root / "credentials" / "workspace"
 
     @property
     def workspace_file(self) -> Path:

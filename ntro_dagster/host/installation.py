@@ -88,10 +88,6 @@ class Installation:
         """File with the admin URL of a PostgreSQL that is not ours to start; absent where the embedded one is used."""
         return self.home.root / "credentials" / "postgres"
 
-    @property
-    def workspace_credential(self) -> Path:
-        return self.home.root / "credentials" / "workspace"
-
     def admin_dsn(self) -> str:
         if self.external_postgres.exists():
             return self.external_postgres.read_text().strip()
@@ -99,9 +95,9 @@ class Installation:
 
     def workspace_url(self) -> str:
         """Raises `NotRunningError` where the home was never started."""
-        if not self.workspace_credential.exists():
+        if not self.home.workspace_credential.exists():
             raise NotRunningError(root=self.home.root)
-        return self.workspace_credential.read_text().strip()
+        return self.home.workspace_credential.read_text().strip()
 
     def registry(self) -> Registry:
         return Registry(self.workspace_url())
@@ -124,14 +120,14 @@ class Installation:
         private_directory(self.home.root / "credentials")
         self._settle_users(shared_user, uids_from)
         if postgres_url and postgres_url != self._known_postgres():
-            if self.workspace_credential.exists():
+            if self.home.workspace_credential.exists():
                 raise PostgresFixedError(root=self.home.root)
             write_private(self.external_postgres, postgres_url + "\n")
         if not self.external_postgres.exists():
             self._start_postgres()
-        if not self.workspace_credential.exists():
+        if not self.home.workspace_credential.exists():
             self._progress("making the workspace's database")
-            write_private(self.workspace_credential, provision_workspace(self.admin_dsn()) + "\n")
+            write_private(self.home.workspace_credential, provision_workspace(self.admin_dsn()) + "\n")
         drop_former_logins(self.admin_dsn())
         url = self.workspace_url()
         prepare_instance(url)

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from ntro_dagster.errors import UsageError
-from ntro_dagster.host.home import write_private
-from ntro_dagster.host.orphans import ProcessRecord
+from ntro_dagster.host.orphans import LAUNCHER, RECORD_OPTION, STOP_OPTION, ProcessRecord
+from ntro_dagster.host.permissions import write_private
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -61,9 +61,9 @@ def write_environment(path: Path, environment: dict[str, str]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Does not return: becomes the program, or exits 78 (EX_CONFIG) with the reason on standard error."""
-    parser = argparse.ArgumentParser(prog="ntro_dagster.host.launch")
-    parser.add_argument("--record", type=Path, required=True)
-    parser.add_argument("--stop-signal", default="TERM")
+    parser = argparse.ArgumentParser(prog=LAUNCHER)
+    parser.add_argument(RECORD_OPTION, type=Path, required=True)
+    parser.add_argument(STOP_OPTION, default="TERM")
     parser.add_argument("--user")
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)

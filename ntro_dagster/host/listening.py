@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 
 from ntro_dagster.errors import TransientError
-from ntro_dagster.host.home import write_private
 from ntro_dagster.host.installation import RELAY, Installation
 from ntro_dagster.host.orphans import until
+from ntro_dagster.host.permissions import write_private
 from ntro_dagster.workspace.relay_listener import ListenerSettings
 
 PATIENCE_S = 15.0

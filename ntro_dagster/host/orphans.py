@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from pathlib import Path
 import psutil
 
 from ntro_dagster.errors import NtroError
-from ntro_dagster.host.home import write_private
+from ntro_dagster.host.permissions import write_private
 
 POLL = 0.05  # seconds between two looks at a condition
 CLOCK_TOLERANCE = 1.0  # seconds; psutil derives start times from the wall clock of boot
 SUFFIX = ".pid.json"
+LAUNCHER, RECORD_OPTION, STOP_OPTION = "ntro_dagster.host.launch", "--record", "--stop-signal"
 
 
 class SupervisorStopError(NtroError):
@@ -69,22 +71,36 @@ def stop_orphans(directory: Path, timeout: float = 30.0) -> None:
     Raises:
         SupervisorStopError: one survives even SIGKILL.
     """
-    records = {path.name.removesuffix(SUFFIX): path for path in directory.glob(f"*{SUFFIX}")}
-    databases = [name for name in records if name == "postgres"]
-    for names in ([name for name in records if name not in databases], databases):
-        _stop({name: record for name in names if (record := ProcessRecord.read(records[name])) is not None}, timeout)
-    for path in records.values():
+    files = list(directory.glob(f"*{SUFFIX}"))
+    known = [(path.name.removesuffix(SUFFIX), record) for path in files if (record := ProcessRecord.read(path)) is not None]
+    left = [*known, *_launching(directory)]
+    for is_database in (False, True):
+        _stop([(name, record) for name, record in left if (name == "postgres") is is_database], timeout)
+    for path in files:
         path.unlink(missing_ok=True)
 
 
-def _stop(alive: dict[str, ProcessRecord], timeout: float) -> None:
-    processes = {name: (record, process) for name, record in alive.items() if (process := record.process())}
-    for record, process in processes.values():
+def _launching(directory: Path) -> Iterator[tuple[str, ProcessRecord]]:
+    """Of a busy machine: children that will leave a record in `directory`, and have not yet (`host.launch`)."""
+    for process in psutil.process_iter(["cmdline", "uids", "create_time"]):
+        known = process.info
+        words = known["cmdline"] or []
+        if LAUNCHER not in words or RECORD_OPTION not in words or known["uids"].real != os.getuid():
+            continue
+        path = Path(words[words.index(RECORD_OPTION) + 1])
+        if path.parent == directory:
+            stop_signal = words[words.index(STOP_OPTION) + 1]
+            yield path.name.removesuffix(SUFFIX), ProcessRecord(process.pid, known["create_time"], 0, stop_signal)
+
+
+def _stop(left: Iterable[tuple[str, ProcessRecord]], timeout: float) -> None:
+    processes = [(name, record, process) for name, record in left if (process := record.process())]
+    for _, record, process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.Signals[f"SIG{record.stop_signal}"])
-    if until(lambda: all(gone(process) for _, process in processes.values()), timeout):
+    if until(lambda: all(gone(process) for _, _, process in processes), timeout):
         return
-    stubborn = {name: process for name, (_, process) in processes.items() if not gone(process)}
+    stubborn = {name: process for name, _, process in processes if not gone(process)}
     for process in stubborn.values():
         with suppress(psutil.NoSuchProcess):
             for child in process.children(recursive=True):

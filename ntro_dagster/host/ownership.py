@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import ntro_dagster
+from ntro_dagster.bundles import platform_bundle, runbook_bundles
 from ntro_dagster.errors import UsageError
 from ntro_dagster.host.home import Home
-from ntro_dagster.host.users import UsersImpossibleError, first_users, obstacle, read_users, write_users
+from ntro_dagster.host.users import FIRST, UsersImpossibleError, first_users, identity, read_users, write_users
+
+PROBE_S = 60.0
+
+_PROBE = """
+import json, os, sys
+from importlib.util import find_spec
+import ntro_dagster.host.launch, psycopg
+passed, read = json.loads(sys.argv[1])
+closed = [path for path in passed if not os.access(path, os.X_OK)]
+closed += [path for path in read if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0))]
+closed += [name for name in ("dagster", "grpc") if not os.access(find_spec(name).origin, os.R_OK)]
+print(json.dumps(closed))
+"""
 
 
 class UsersFixedError(UsageError):
@@ -53,3 +72,44 @@ def choose_users(
         raise UsersImpossibleError(why=why)
     else:
         progress(f"all tenants share this user, because {why}")
+
+
+def obstacle(root: Path, *, uid: int | None = None) -> str | None:
+    """Why no other user (`uid`, say) could run tenants of the home in `root` on this machine; None: one could."""
+    if os.geteuid() != 0:
+        return "ntro was not started by root"
+    if not sys.platform.startswith("linux"):
+        return "this is built for Linux"
+    platform = platform_bundle().root
+    read = [Path(ntro_dagster.__file__), platform / "migrations", platform / "subledgers"]
+    read += [bundle.root for bundle in runbook_bundles()]
+    passed = [*reversed(root.parents)]
+    uid = FIRST if uid is None else uid
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-c", _PROBE, json.dumps([[str(path) for path in paths] for paths in (passed, read)])],
+            **identity(uid),
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_S,
+            check=True,
+        )
+        closed = json.loads(ran.stdout)
+    except PermissionError:
+        return _shut(Path(sys.executable)) or _shut(Path(sys.executable).resolve()) or f"{sys.executable} cannot be run by others"
+    except OSError as error:  # a container without such numbers
+        return f"the system refuses user {uid}: {error.strerror}"
+    except (subprocess.SubprocessError, ValueError):
+        inside = (_shut(Path(place)) for place in [sys.prefix, sys.base_prefix, ntro_dagster.__file__])
+        return next(filter(None, inside), "Python or ntro's code cannot be read by others")
+    return f"{closed[0]} is closed to other users" if closed else None
+
+
+def _shut(path: Path) -> str | None:
+    """The first directory on the way to `path` that others may not pass."""
+    for directory in [*reversed(path.parents), *([path] if path.is_dir() else [])]:
+        if not directory.stat().st_mode & 0o001:
+            return f"{path} lies below {directory}, which is closed to other users"
+    return None

@@ -27,7 +27,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport  # type: ignore[import
 
 from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.host.home import Home, write_private
-from ntro_dagster.host.orphans import SUFFIX, ProcessRecord, SupervisorStopError, gone, stop_orphans, until
+from ntro_dagster.host.orphans import LAUNCHER, RECORD_OPTION, STOP_OPTION, SUFFIX, ProcessRecord, SupervisorStopError, gone, stop_orphans, until
 
 NEVER_GIVE_UP = 1_000_000_000  # startretries
 STOPPED = ("STOPPED", "FATAL", "UNKNOWN")
@@ -327,8 +327,8 @@ class Supervisor:
     def _write_program(self, spec: ProcessSpec) -> None:
         record = self._record_file(spec.name)
         record.unlink(missing_ok=True)  # the count of restarts begins anew
-        launcher = [sys.executable, "-P", "-m", "ntro_dagster.host.launch", "--record", str(record)]
-        launcher += ["--stop-signal", spec.stop_signal, *(["--user", spec.user] if spec.user else [])]
+        launcher = [sys.executable, "-P", "-m", LAUNCHER, RECORD_OPTION, str(record)]
+        launcher += [STOP_OPTION, spec.stop_signal, *(["--user", spec.user] if spec.user else [])]
         if spec.uid is not None:
             launcher += ["--uid", str(spec.uid), "--gid", str(spec.uid)]
         values: dict[str, object] = {

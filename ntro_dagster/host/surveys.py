@@ -24,8 +24,9 @@ from typing import Any
 
 import ntro_dagster
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles import Bundle, platform_bundle
-from ntro_dagster.bundles.active import ACTIVE, ActiveSet
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import Home, TenantHome, write_private
 from ntro_dagster.host.launch import read_environment

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import ntro_dagster
+from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles import Bundle, platform_bundle
-from ntro_dagster.bundles.active import ACTIVE, ActiveSet, active_set
+from ntro_dagster.bundles.active import ActiveSet, active_set
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import subledger_types
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module

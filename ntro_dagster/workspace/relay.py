@@ -30,9 +30,10 @@ from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_LISTENER, RELAY_SOCK
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.workspace.registry import Registry
-from ntro_dagster.workspace.relay_counts import NOBODY, RelayCounts
+from ntro_dagster.workspace.relay_counts import RelayCounts
 from ntro_dagster.workspace.relay_listener import Listener, ListenerSettings, RelayListenerError
 from ntro_dagster.workspace.relay_protocol import RelayProtocol, configuration
+from ntro_dagster.workspace.relay_refusals import NOBODY
 
 STATEMENT_MS = 8_000
 SWITCH_S = 0.0005

@@ -1,20 +1,15 @@
 """What the relay refused, and what the wall left out there, for each tenant since the relay started: numbers, for the operator.
 
-The relay writes them into the workspace's database where they have changed, so that `ntro status` needs no way into the relay.
+The relay writes them into the workspace's database where they have changed, so that `ntro status` (`relay_refusals`) needs no way
+into the relay.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import psycopg
 from sqlalchemy import Engine, text
-
-NOBODY = ""
-"""In the place of a tenant: somebody without a key that is good."""
-CONNECT_S = 5
 
 _START = text("INSERT INTO relay.life (started_at) VALUES (:at) ON CONFLICT (one) DO UPDATE SET started_at = excluded.started_at")
 _WRITE = text("""
@@ -49,41 +44,3 @@ class RelayCounts:
             numbers = list(changed.values())
             connection.execute(_WRITE, {"tenants": tenants, "kinds": kinds, "whats": whats, "numbers": numbers})
         self._written = now
-
-
-@dataclass
-class TenantRefusals:
-    """By call, and by kind of field."""
-
-    tenant: str
-    refused: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Refusals:
-    """Attributes:
-    since: when the relay started; None where none has counted yet.
-    without_key: how often somebody asked over TCP whose key is not good.
-    tenants: those of whom something was refused or left out.
-    """
-
-    since: datetime | None
-    without_key: int
-    tenants: list[TenantRefusals]
-
-
-def read_refusals(url: str) -> Refusals:
-    """As the relay last wrote them. Raises: psycopg.Error."""
-    with psycopg.connect(url, connect_timeout=CONNECT_S) as connection:
-        since = connection.execute("SELECT started_at FROM relay.life").fetchone()
-        rows = connection.execute("SELECT tenant, kind, what, number FROM relay.counts ORDER BY tenant, kind, what").fetchall()
-    told = Refusals(since[0] if since else None, 0, [])
-    for tenant, kind, what, number in rows:
-        if tenant == NOBODY:
-            told.without_key += number
-            continue
-        if not told.tenants or told.tenants[-1].tenant != tenant:
-            told.tenants.append(TenantRefusals(tenant))
-        (told.tenants[-1].refused if kind == "refused" else told.tenants[-1].dropped)[what] = number
-    return told

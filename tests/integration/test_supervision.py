@@ -69,10 +69,11 @@ def test_killed_child_comes_back_and_is_counted(home: Home) -> None:
 
     first = wait_for(lambda: running(supervisor, "daemon"))
     assert (first.restarts, first.last_exit) == (0, None)
+    wait_for((home.run / "daemon.says").exists)  # it is past the launcher, which counts
     assert first.pid is not None
     psutil.Process(first.pid).kill()
 
-    second = wait_for(lambda: (s := running(supervisor, "daemon")) and s.pid != first.pid and s)
+    second = wait_for(lambda: (s := running(supervisor, "daemon")) and s.pid != first.pid and s.restarts and s)
     assert (second.restarts, second.last_exit) == (1, "terminated by SIGKILL")
     untouched = wait_for(lambda: running(supervisor, "webserver"))
     assert untouched.restarts == 0
@@ -153,6 +154,22 @@ def test_orphans_of_a_killed_supervisor_are_stopped_by_the_next_start(home: Home
     assert all(not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE for orphan in orphans)
     for spec in specs:
         assert wait_for(lambda name=spec.name: running(supervisor, name)).restarts == 0
+
+
+def test_an_orphan_that_has_left_no_record_yet_is_stopped(home: Home) -> None:
+    supervisor = Supervisor(home)
+    spec = child(home, "daemon")
+    spec.environment.unlink()
+    os.mkfifo(spec.environment, 0o600)  # where the launcher reads before it leaves its record: it waits for a writer
+    supervisor.start([spec])
+    orphan = psutil.Process(wait_for(lambda: running(supervisor, "daemon")).pid)
+    wait_for(lambda: "ntro_dagster.host.launch" in orphan.cmdline())
+    assert not (home.run / "daemon.pid.json").exists()
+    psutil.Process(int((home.run / "supervisord.pid").read_text())).kill()
+    wait_for(lambda: not supervisor.running())
+
+    supervisor.start([child(home, "webserver")])
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
 
 
 def test_stop_ends_the_database_last(home: Home) -> None:

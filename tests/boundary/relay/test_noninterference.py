@@ -20,9 +20,9 @@ from tenant_life import TENANT, Stage, Told, staged
 from world import serving, world
 
 from ntro_dagster.boundary.answers.survey import known_names
-from ntro_dagster.boundary.names import SURVEYS
+from ntro_dagster.boundary.names import ACTIVE, SURVEYS
 from ntro_dagster.bundles import runbook_bundle
-from ntro_dagster.bundles.active import ACTIVE, ActiveSet
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.surveys import survey_tenants

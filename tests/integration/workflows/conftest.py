@@ -43,7 +43,7 @@ def world(
         write_instance(home)
         installation = Installation(home)
         private_directory(home.root / "credentials")
-        write_private(installation.workspace_credential, url)
+        write_private(installation.home.workspace_credential, url)
         home.tenant(TENANT).create()
         write_private(home.tenant(TENANT).credential(Role.OWNER), tenant_credentials.owner)
         registry = installation.registry()

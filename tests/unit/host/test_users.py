@@ -277,7 +277,7 @@ def test_users_are_chosen_where_they_can_be_and_kept(tmp_path: Path, monkeypatch
 def test_a_home_that_others_cannot_reach_is_told(tmp_path: Path) -> None:
     shut = tmp_path / "shut"
     shut.mkdir(mode=0o700)
-    why = users.obstacle(shut / "home")
+    why = ownership.obstacle(shut / "home")
     assert why
     assert "closed to other users" in why
 
@@ -289,7 +289,7 @@ def test_without_root_nothing_changes(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsersImpossibleError):
         choose_users(home, running=False, shared=False, base=None)
     assert home.users is None
-    assert users.obstacle(home.root) == "ntro was not started by root"
+    assert ownership.obstacle(home.root) == "ntro was not started by root"
 
 
 def test_a_tenants_home_knows_its_places() -> None:
