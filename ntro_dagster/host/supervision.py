@@ -27,7 +27,17 @@ from supervisor.xmlrpc import Faults, SupervisorTransport  # type: ignore[import
 
 from ntro_dagster.errors import NtroError, UsageError
 from ntro_dagster.host.home import Home, write_private
-from ntro_dagster.host.orphans import LAUNCHER, RECORD_OPTION, STOP_OPTION, SUFFIX, ProcessRecord, SupervisorStopError, gone, stop_orphans, until
+from ntro_dagster.host.orphans import (
+    LAUNCHER,
+    RECORD_OPTION,
+    STOP_OPTION,
+    SUFFIX,
+    ProcessRecord,
+    SupervisorStopError,
+    gone,
+    stop_orphans,
+    until,
+)
 
 NEVER_GIVE_UP = 1_000_000_000  # startretries
 STOPPED = ("STOPPED", "FATAL", "UNKNOWN")
