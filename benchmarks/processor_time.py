@@ -13,6 +13,7 @@ import psutil
 
 from benchmarks.subject import SLUG
 from ntro_dagster.host.installation import Installation
+from ntro_dagster.tenant.fork_server import is_fork_server
 
 CODE_SERVER, FORK_SERVER, RUNS, SUPERVISOR = "code server", "fork server", "runs", "supervisor"
 
@@ -49,7 +50,7 @@ def _add_tenant(seconds: defaultdict[str, float], code_server: psutil.Process) -
     seconds[CODE_SERVER] += _own(code_server)
     seconds[RUNS] += _waited_for(code_server)
     for child in code_server.children():
-        helper = next((word for word in ("forkserver", "resource_tracker") if word in " ".join(child.cmdline())), None)
+        helper = is_fork_server(child) or "resource_tracker" in " ".join(child.cmdline())
         seconds[FORK_SERVER if helper else RUNS] += _own(child)
         seconds[RUNS] += _waited_for(child) + sum(map(_whole, child.children(recursive=True)))
 

@@ -187,15 +187,15 @@ class Installation:
         finally:
             registry.dispose()
 
-    def start_services(self) -> None:
+    def start_services(self, new_tenant: str | None = None) -> None:
         """Relay, webserver, daemon and one code server per tenant, each surveyed before it starts.
 
-        Returns when they answer and whatever had died is well again.
+        Returns when they answer and whatever had died is well again. Args: `new_tenant`: no other is looked after; the rest runs.
         """
         from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
         from ntro_dagster.host.deployments import let_go  # noqa: PLC0415 - the same
 
-        tenants = self._servable()
+        tenants = self._servable() if new_tenant is None else [new_tenant]
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         self.supervisor.add(self._relay_process())
         running = {process.name for process in self.supervisor.status()}
@@ -225,9 +225,13 @@ class Installation:
         if not until(lambda: not self._silent_desks(tenants), START_PATIENCE_S):
             silent = [desk_name(tenant.slug) for tenant in self._silent_desks(tenants)]
             raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
-        if not until(lambda: all(process.well for process in self.supervisor.status()), START_PATIENCE_S):
-            ailing = [process.name for process in self.supervisor.status() if not process.well]
+        if not until(lambda: not self._ailing(new_tenant), START_PATIENCE_S):
+            ailing = self._ailing(new_tenant)
             raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
+
+    def _ailing(self, new_tenant: str | None) -> list[str]:
+        theirs = None if new_tenant is None else {f"tenant-{new_tenant}", desk_name(new_tenant)}
+        return [each.name for each in self.supervisor.status() if not each.well and (theirs is None or each.name in theirs)]
 
     def _silent_desks(self, tenants: list[str]) -> list[TenantHome]:
         """Desks that do not serve yet; those that cannot where they are, are told another port."""

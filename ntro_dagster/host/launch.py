@@ -53,10 +53,14 @@ def read_environment(path: Path) -> dict[str, str]:
     return content
 
 
+def basics() -> dict[str, str]:
+    """What a process is told of the machine."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
+
+
 def write_environment(path: Path, environment: dict[str, str]) -> None:
     """Write a process's whole environment, 0600; PATH, LANG and TZ are added where not given."""
-    basics = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    write_private(path, json.dumps(basics | environment, indent=2, sort_keys=True) + "\n")
+    write_private(path, json.dumps(basics() | environment, indent=2, sort_keys=True) + "\n")
 
 
 def main(arguments: list[str]) -> None:

@@ -29,7 +29,7 @@ from ntro_dagster.bundles import Bundle, platform_bundle
 from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.errors import NtroError
 from ntro_dagster.host.home import Home, TenantHome, write_private
-from ntro_dagster.host.launch import read_environment
+from ntro_dagster.host.launch import basics, read_environment
 from ntro_dagster.host.users import identity
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
@@ -99,6 +99,13 @@ def _bring_up_to_date(home: Home, slug: str) -> None:
     if _asked(home, slug) != _source(tenant, active):
         keep_survey(home, ask(tenant, active).survey)
     _publish(home, slug)
+
+
+def survey_new_tenant(tenant: TenantHome) -> None:
+    """Before it has a process or a runbook. Raises: as `survey_tenants`."""
+    none = ActiveSet()
+    keep_survey(tenant.home, ask(tenant, none).survey)
+    write_private(tenant.active, none.to_json(), readers=tenant.user)
 
 
 def keep_survey(home: Home, survey: Survey) -> None:
@@ -182,7 +189,7 @@ def _import_dagster() -> None:
 
 
 def _environment(tenant: TenantHome) -> dict[str, str]:
-    whole = read_environment(tenant.process_env)
+    whole = read_environment(tenant.process_env) if tenant.process_env.exists() else basics() | tenant.places
     return {name: whole[name] for name in GIVEN if name in whole}
 
 

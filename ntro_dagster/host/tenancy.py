@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
@@ -14,10 +15,11 @@ from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.errors import UsageError
 from ntro_dagster.gl.chart import install_chart
-from ntro_dagster.host.home import Role, write_private
+from ntro_dagster.host.home import Role, TenantHome, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.platforms.postgres.roles import provision_database
+from ntro_dagster.host.surveys import survey_new_tenant
+from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
 from ntro_dagster.workspace.registry import DataPlatform, Tenant, TenantExistsError, check_entity_slug
@@ -55,14 +57,30 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     try:
         known = any(tenant.slug == slug for tenant in registry.tenants())
         if known and home.process_env.exists():
-            _serve(installation)  # a crash may have come between the last two steps
+            _serve(installation, slug)  # a crash may have come between the last two steps
             raise TenantExistsError(slug=slug)
         tenant = registry.tenant(slug) if known else registry.create_tenant(slug, platform)
     finally:
         registry.dispose()
     home.create()
-    key = database_key(tenant)
-    urls = provision_database(installation.admin_dsn(), key=key)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        surveyed = beside.submit(survey_new_tenant, home)
+        urls = _database(installation, home, tenant, name)
+        surveyed.result()
+    write_environment(
+        home.process_env,
+        {
+            **home.places,
+            "NTRO_PLATFORM_URL": urls.app,
+            "NTRO_SALT": secrets.token_hex(32),
+        },
+    )
+    _serve(installation, slug)
+    return tenant
+
+
+def _database(installation: Installation, home: TenantHome, tenant: Tenant, name: str) -> DatabaseCredentials:
+    urls = provision_database(installation.admin_dsn(), key=database_key(tenant))
     for role, url in {
         Role.OWNER: urls.owner,
         Role.APP: urls.app,
@@ -72,23 +90,14 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
         write_private(home.credential(role), url + "\n")
     bring_up_to_date(urls.owner, platform_bundle())
     _introduce(urls.owner, tenant, name)
-    write_environment(
-        home.process_env,
-        {
-            **home.places,
-            "NTRO_PLATFORM_URL": urls.app,
-            "NTRO_SALT": secrets.token_hex(32),
-        },
-    )
-    _serve(installation)
-    return tenant
+    return urls
 
 
-def _serve(installation: Installation) -> None:
-    """Code location and process of every tenant that is fully made; the process only where the others run."""
+def _serve(installation: Installation, slug: str) -> None:
+    """Its code location, and its process where the others run."""
     installation.write_workspace()
     if any(process.name == "webserver" for process in installation.supervisor.status()):
-        installation.start_services()
+        installation.start_services(new_tenant=slug)
         installation.reload_locations()
 
 

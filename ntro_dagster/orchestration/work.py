@@ -95,11 +95,14 @@ _REVIEW = sql.SQL("""
     SELECT e.slug, s.period, array_agg(DISTINCT s.subledger) AS subledgers
       FROM ({}) s JOIN system.entities e ON e.id = s.entity_id GROUP BY 1, 2 ORDER BY s.period, e.slug LIMIT %(limit)s""")
 
-# Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows.
+# Activity since the last trial balance, then a probe of the partition's index: never a scan of the rows. The months with
+# activity come first, from their own index (OFFSET 0): the planner takes them for a third of all, and would walk through all.
 _ACTIVE = """
     SELECT e.slug, a.period, array_agg(a.subledger ORDER BY a.subledger) AS subledgers
-      FROM system.partition_activity a JOIN system.entities e ON e.id = a.entity_id
-     WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND e.status = 'ACTIVE' AND {} AND ({})
+      FROM (SELECT a.* FROM system.partition_activity a
+             WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND {} OFFSET 0) a
+     CROSS JOIN LATERAL (SELECT e.slug, e.status FROM system.entities e WHERE e.id = a.entity_id OFFSET 0) e
+     WHERE e.status = 'ACTIVE' AND ({})
      GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.

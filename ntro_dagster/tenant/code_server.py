@@ -26,7 +26,9 @@ from pathlib import Path
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
+from ntro_dagster.tenant.fork_server import start_fork_server
 from ntro_dagster.tenant.limits import RunLimits
+from ntro_dagster.tenant.run_worker import runs_are_forked, start_context
 
 SOCKET = "NTRO_SOCKET"
 TENANT = "NTRO_TENANT"
@@ -89,8 +91,10 @@ def exclusive_socket(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def serve(path: Path, tenant: str, module: str) -> bool:
+def serve(path: Path, tenant: str, module: str, code: str) -> bool:
     """Serve until SIGTERM or SIGINT.
+
+    Args: `code`: names the definitions (`ActiveSet.definitions`).
 
     Returns: whether to start anew, because somebody asked to reload definitions that had not loaded.
 
@@ -111,7 +115,6 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     from ntro_dagster.tenant.loading import loaded  # noqa: PLC0415
     from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
     from ntro_dagster.tenant.reloading import reload  # noqa: PLC0415
-    from ntro_dagster.tenant.run_worker import start_context  # noqa: PLC0415
     from ntro_dagster.tenant.waking import start_waking  # noqa: PLC0415
 
     class TenantApiServer(DagsterApiServer):
@@ -151,7 +154,6 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
     stop, again = threading.Event(), threading.Event()
-    code = active_set().definitions  # read before the definitions: if it changes in between, the next reload is one too many
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
     keep_transcript()
     servicer, failed = loaded(
@@ -186,7 +188,7 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     logger.info("Serving %s on %s", tenant, path)
     try:
         if not failed:
-            _start_fork_server(servicer._mp_ctx)
+            _have_fork_server(servicer._mp_ctx)
         recorder.start()
         start_waking(os.environ[PLATFORM_URL])
         server.serve()  # type: ignore[no-untyped-call]
@@ -199,8 +201,8 @@ def serve(path: Path, tenant: str, module: str) -> bool:
     return again.is_set()
 
 
-def _start_fork_server(context: object) -> None:
-    """Now rather than with the first run, which would wait for its imports."""
+def _have_fork_server(context: object) -> None:
+    """Where none could be forked: now rather than with the first run, which would wait for its imports."""
     from multiprocessing.context import ForkServerContext  # noqa: PLC0415
     from multiprocessing.forkserver import ensure_running  # noqa: PLC0415
 
@@ -224,8 +226,12 @@ def main() -> None:
                 raise CodeServerEnvironmentError(name=name)
         RunLimits.from_environment()  # refused now, rather than by each run
         path = Path(os.environ[SOCKET])
+        code = active_set().definitions  # before the definitions: if it changes in between, the next reload is one too many
+        module = definitions_module(os.environ.get(DEFINITIONS_MODULE))
+        if runs_are_forked():
+            start_fork_server(module)
         with exclusive_socket(path):
-            if serve(path, os.environ[TENANT], definitions_module(os.environ.get(DEFINITIONS_MODULE))):
+            if serve(path, os.environ[TENANT], module, code):
                 _begin_anew(environment)
     except NtroError as error:
         sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")

@@ -1,8 +1,8 @@
 """The process a run is executed in: how it is started, and that it never outlives its code server.
 
 Dagster starts run workers as children of the code server by `multiprocessing`, fresh interpreters ("spawn") that import
-everything anew. `start_context()` gives the same with "forkserver": a clean helper process imports the tenant's
-definitions once (`tenant.warm`) and forks for each run.
+everything anew. `start_context()` gives the same with "forkserver": a clean helper process that has the tenant's
+definitions (`tenant.fork_server`, `tenant.warm`) forks for each run.
 
 A worker whose server has gone is invisible to Dagster, and a second worker may take up its run. So it is killed with
 it, by SIGKILL: the database rolls back what was open, as after any crash.
@@ -26,7 +26,13 @@ from ntro_dagster.tenant.limits import RunLimits
 START_METHOD = "NTRO_RUN_START_METHOD"
 PR_SET_PDEATHSIG = 1
 
-_IMPORTED_BY = os.getpid()  # in a forked worker: the fork server
+_maker = os.getpid()  # in a forked worker: the fork server, which has imported this, or says that it is (`forks_runs`)
+
+
+def forks_runs() -> None:
+    """This process does, from now on."""
+    global _maker  # noqa: PLW0603
+    _maker = os.getpid()
 
 
 def die_with_parents() -> None:
@@ -34,12 +40,12 @@ def die_with_parents() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    forked = os.getpid() != _IMPORTED_BY
+    forked = os.getpid() != _maker
     if forked and sys.platform == "linux":
         # Only for the fork server: the signal tells of the *thread* that made us, and a spawned worker is made by a
         # thread of the code server's pool.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != _IMPORTED_BY:  # it died before we asked
+        if os.getppid() != _maker:  # it died before we asked
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch() -> None:
@@ -89,9 +95,14 @@ class _SpawnContext(SpawnContext):
     Process = SpawnedRunWorker
 
 
+def runs_are_forked() -> bool:
+    """Unless NTRO_RUN_START_METHOD says spawn."""
+    return os.environ.get(START_METHOD, "forkserver") != "spawn"
+
+
 def start_context() -> BaseContext:
-    """What the code server makes its run workers with: a fork server, or spawn where NTRO_RUN_START_METHOD says so."""
-    if os.environ.get(START_METHOD, "forkserver") == "spawn":
+    """What the code server makes its run workers with."""
+    if not runs_are_forked():
         return _SpawnContext()
     context = _ForkServerContext()
     context.set_forkserver_preload(["ntro_dagster.tenant.warm"])

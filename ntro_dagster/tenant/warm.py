@@ -1,4 +1,4 @@
-"""Imported by the fork server of run workers, and by nobody else: whatever is ready here, no run pays for.
+"""Imported before runs are forked (`tenant.fork_server`): whatever is ready here, no run pays for.
 
 No thread may be started and no connection opened by this, as a fork takes neither along.
 """

@@ -30,6 +30,7 @@ from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.tenant.fork_server import is_fork_server
 from ntro_dagster.tenant.limits import RunLimitInvalidError, RunLimits
 from ntro_dagster.workspace.registry import Registry
 
@@ -155,7 +156,7 @@ def test_a_run_imports_and_compiles_nothing_that_it_could_have_been_forked_with(
     run_id = host.submit("imports_job")
     host.await_status(run_id, DagsterRunStatus.SUCCESS)
     imported = (host.home.run / run_id).read_text().splitlines()
-    if any("forkserver" in " ".join(child.cmdline()) for child in host.code_server().children()):
+    if any(map(is_fork_server, host.code_server().children())):
         assert imported == []
     else:
         assert "dagster" in imported, "spawned: the search works"

@@ -26,6 +26,7 @@ from ntro_dagster.host.installation import credential
 from ntro_dagster.host.orphans import gone
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
 from ntro_dagster.tenant.deployment import Change, TablesInUseError, carry_out
+from ntro_dagster.tenant.fork_server import is_fork_server
 from ntro_dagster.workspace.deployments import Act
 
 OTHER = "beta"
@@ -93,7 +94,7 @@ def server_id(site: Site, tenant: str) -> str:
 
 def fork_servers(site: Site) -> list[psutil.Process]:
     children = site.process(f"tenant-{TENANT}").children()
-    return [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    return [child for child in children if is_fork_server(child)]
 
 
 def listening() -> set[str]:

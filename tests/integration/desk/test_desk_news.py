@@ -116,6 +116,39 @@ def test_a_change_that_commits_late_is_not_passed_over(desk: DeskAtWork, fresh: 
     assert row in news(desk, fresh, entity)
 
 
+def test_a_look_long_ago_counts_no_more(desk: DeskAtWork, fresh: Browser, entity: UUID) -> None:
+    look(desk, fresh, entity)
+    row = desk.tenant.new_row(entity)
+    assert news(desk, fresh, entity) == {row}
+    with desk.tenant.as_owner() as owner:
+        owner.execute("UPDATE system.looks SET at = now() - interval '46 days' WHERE entity_id = %s", [entity])
+    assert news(desk, fresh, entity) == set()
+
+
+def test_news_of_all_entities(desk: DeskAtWork, fresh: Browser, entity: UUID) -> None:
+    """Who looked at some of it sees what changed there; who looked at all of it sees all that changed."""
+
+    def everywhere(**more: str) -> set[UUID]:
+        return set(fresh.ids("?" + "&".join(f"{name}={value}" for name, value in {"group": "changed", **more}.items())))
+
+    other = desk.tenant.new_entity()
+    look(desk, fresh, entity, "2025-01")
+    january, _ = desk.tenant.new_row(entity), desk.tenant.new_row(entity, period="2025-02")
+    elsewhere = desk.tenant.new_row(other)
+    assert everywhere() == everywhere(period="2025-01") == {january}
+    look(desk, fresh, period="2025-01")
+    later, february = desk.tenant.new_row(other), desk.tenant.new_row(other, period="2025-02")
+    assert everywhere() == everywhere(period="2025-01") == {later}
+    look(desk, fresh, other)
+    again = desk.tenant.new_row(other, period="2025-02")
+    assert everywhere() == everywhere(period="2025-02") == {again}
+    look(desk, fresh)
+    assert everywhere() == set()
+    last = desk.tenant.new_row(entity, period="2025-03")
+    assert everywhere() == everywhere(period="2025-03") == {last}
+    assert not {elsewhere, february} & everywhere()
+
+
 def test_views_that_are_none(desk: DeskAtWork, fresh: Browser, entity: UUID) -> None:
     for body, status in (
         ({"entity": "nobody", "change": 1}, 404),

@@ -45,6 +45,7 @@ from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.subledger.registry import load_types, subledger_type
 from ntro_dagster.subledger.review import Filed, file_signal
 from ntro_dagster.tenant.entities import entities_by_spelling, entity_by_slug
+from ntro_dagster.tenant.fork_server import is_fork_server
 
 T = TypeVar("T")
 POLL_S = 0.05
@@ -242,7 +243,7 @@ class Site:
     def run_workers(self, tenant: str) -> list[psutil.Process]:
         """The forked processes that runs of the tenant are executed in: grandchildren of its code server."""
         server = self.process(f"tenant-{tenant}")
-        fork_servers = [child for child in server.children() if "forkserver" in " ".join(child.cmdline())]
+        fork_servers = [child for child in server.children() if is_fork_server(child)]
         return [worker for fork_server in fork_servers for worker in fork_server.children()]
 
 
