@@ -35,8 +35,10 @@ SET session_replication_role = replica;
 INSERT INTO system.entities (id, slug, name, currency, schema_name)
 SELECT md5('e' || e)::uuid, 'spv-' || e, 'SPV ' || lpad(e::text, 4, '0'), 'GBP', 'spv_' || e
   FROM generate_series(1, {entities}) e;
-CREATE TEMPORARY TABLE month AS SELECT md5('e' || e)::uuid AS entity, to_char(date '2020-01-01' + make_interval(months => m), 'YYYY-MM')
-    AS period, e * 1000 + m AS number FROM generate_series(1, {entities}) e, generate_series(0, {months} - 1) m;
+CREATE TEMPORARY TABLE month AS
+SELECT md5('e' || e)::uuid AS entity, to_char(date '2020-01-01' + make_interval(months => m), 'YYYY-MM') AS period,
+       e * 1000 + m AS number
+  FROM generate_series(1, {entities}) e, generate_series(0, {months} - 1) m;
 INSERT INTO system.partition_activity (subledger, entity_id, period, last_change, closed_change)
 SELECT 'expenses', entity, period, 1, 1 FROM month;
 DELETE FROM month WHERE number >= ({with_rows} + 1) * 1000;
