@@ -34,34 +34,42 @@ _SINCE_ITS_LOOK: LiteralString = f"""EXISTS (
         (SELECT l.change {_MINE} AND l.entity_id IS NULL AND l.period IS NULL))
     OFFSET 0)"""
 
-# Which rows may be news where no entity is named, so that it costs what has changed, or was looked at, and not what there is:
-# since the look that covers the whole view, or else since the oldest at all entities; and what was looked at entity by entity.
-# History is kept in the order of its changes, and is read from the first of them on.
+# Which rows may be news, so that it costs what has changed, or was looked at, and not what there is: since the look that covers
+# the whole view, or else since the oldest at all entities; and what was looked at entity by entity. History is kept in the order
+# of its changes, and is read from the first of them on.
 _CANDIDATES: LiteralString = f"""t.id = ANY(ARRAY(
-    WITH wide AS MATERIALIZED (
-        SELECT coalesce(max(l.change) FILTER (WHERE {{covers}}), min(l.change)) AS change,
-               count(*) FILTER (WHERE {{covers}}) AS covering
-          {_MINE} AND l.entity_id IS NULL),
+    WITH looks AS MATERIALIZED (
+        SELECT l.entity_id, l.period, l.change, (l.entity_id IS NULL OR l.entity_id = {{entity}})
+                                            AND (l.period IS NULL OR l.period = {{period}}) AS covering
+          {_MINE} AND (l.entity_id IS NULL OR {{entity}} IS NULL OR l.entity_id = {{entity}})),
     later AS MATERIALIZED (
-        SELECT c.id FROM system.changes c WHERE c.txid >= (SELECT change FROM wide) AND {_BY_OTHERS})
+        SELECT c.id FROM system.changes c WHERE {_BY_OTHERS} AND c.txid >= (
+            SELECT coalesce(max(change) FILTER (WHERE covering), min(change) FILTER (WHERE entity_id IS NULL)) FROM looks))
     SELECT h.row_id FROM system.history h JOIN later c ON c.id = h.change_id
      WHERE h.change_id >= (SELECT min(id) FROM later) AND {_DONE}
      UNION
-    SELECT r.id FROM (SELECT l.entity_id, l.period {_MINE}
-                         AND l.entity_id IS NOT NULL AND (SELECT covering FROM wide) = 0 OFFSET 0) l
+    SELECT r.id FROM (SELECT * FROM looks WHERE entity_id IS NOT NULL
+                         AND NOT (SELECT coalesce(bool_or(covering), FALSE) FROM looks) OFFSET 0) l
      CROSS JOIN LATERAL (SELECT r.id FROM {{table}} r
-                          WHERE r.entity_id = l.entity_id AND (l.period IS NULL OR r.period = l.period) OFFSET 0) r))"""
+                          WHERE r.entity_id = l.entity_id AND (l.period IS NULL OR r.period = l.period)
+                            AND ({{period}} IS NULL OR r.period = {{period}}) OFFSET 0) r))"""
 
 
 def news(kind: TypeDescription, where: Filter, member: Sitting) -> sql.Composable:
     """Rows that have changed. Args: `where`: the view."""
-    changed = sql.SQL(_SINCE_ITS_LOOK).format(**_names(kind, member))
-    if where.entity is not None:
-        return changed
-    covers = sql.SQL("(l.period IS NULL OR l.period = {}::text)").format(sql.Literal(where.period))
-    table = sql.Identifier("ledgers", kind.table)
-    candidates = sql.SQL(_CANDIDATES).format(**_names(kind, member), table=table, covers=covers)
-    return sql.SQL("({} AND {})").format(candidates, changed)
+    entity = where.entity
+    found = (
+        sql.SQL("{}::uuid").format(sql.Literal(entity))
+        if entity is None or isinstance(entity, UUID)
+        else sql.SQL("(SELECT e.id FROM system.entities e WHERE e.slug = {})").format(_inlined(entity))
+    )
+    candidates = sql.SQL(_CANDIDATES).format(
+        **_names(kind, member),
+        table=sql.Identifier("ledgers", kind.table),
+        entity=found,
+        period=sql.SQL("{}::text").format(sql.Literal(where.period)),
+    )
+    return sql.SQL("({} AND {})").format(candidates, sql.SQL(_SINCE_ITS_LOOK).format(**_names(kind, member)))
 
 
 def _names(kind: TypeDescription, member: Sitting) -> dict[str, sql.Composable]:

@@ -190,15 +190,15 @@ class Installation:
     def start_services(self, new_tenant: str | None = None) -> None:
         """Relay, webserver, daemon and one code server per tenant, each surveyed before it starts.
 
-        Returns when they answer and whatever had died is well again. Args: `new_tenant`: no other is looked after; the rest runs.
+        Returns when they answer and whatever had died is well again. Args: `new_tenant`: what runs already is not looked after.
         """
         from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
         from ntro_dagster.host.deployments import let_go  # noqa: PLC0415 - the same
 
-        tenants = self._servable() if new_tenant is None else [new_tenant]
+        running = {process.name for process in self.supervisor.status()}
+        tenants = [slug for slug in self._servable() if new_tenant in {None, slug} or f"tenant-{slug}" not in running]
         self._progress("starting the workspace and " + (", ".join(tenants) or "no tenants yet"))
         self.supervisor.add(self._relay_process())
-        running = {process.name for process in self.supervisor.status()}
         for slug in tenants:
             bring_up_to_date(credential(self.home, slug, Role.OWNER), platform_bundle())
             if f"tenant-{slug}" not in running:  # its code may be another release's now
@@ -225,12 +225,14 @@ class Installation:
         if not until(lambda: not self._silent_desks(tenants), START_PATIENCE_S):
             silent = [desk_name(tenant.slug) for tenant in self._silent_desks(tenants)]
             raise ServicesSlowError(waiting=", ".join(silent), seconds=round(START_PATIENCE_S), logs=self.home.root / "tenants")
-        if not until(lambda: not self._ailing(new_tenant), START_PATIENCE_S):
-            ailing = self._ailing(new_tenant)
+        of = None if new_tenant is None else tenants
+        if not until(lambda: not self._ailing(of), START_PATIENCE_S):
+            ailing = self._ailing(of)
             raise ServicesSlowError(waiting=", ".join(ailing), seconds=round(START_PATIENCE_S), logs=self.home.logs)
 
-    def _ailing(self, new_tenant: str | None) -> list[str]:
-        theirs = None if new_tenant is None else {f"tenant-{new_tenant}", desk_name(new_tenant)}
+    def _ailing(self, of: list[str] | None) -> list[str]:
+        """Processes of these tenants; of all and everything for None."""
+        theirs = None if of is None else {name for slug in of for name in (f"tenant-{slug}", desk_name(slug))}
         return [each.name for each in self.supervisor.status() if not each.well and (theirs is None or each.name in theirs)]
 
     def _silent_desks(self, tenants: list[str]) -> list[TenantHome]:

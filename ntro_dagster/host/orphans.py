@@ -71,9 +71,9 @@ def stop_orphans(directory: Path, timeout: float = 30.0) -> None:
     Raises:
         SupervisorStopError: one survives even SIGKILL.
     """
+    left = [*_launching(directory)]  # first: one that leaves its record in between is found by that
     files = list(directory.glob(f"*{SUFFIX}"))
-    known = [(path.name.removesuffix(SUFFIX), record) for path in files if (record := ProcessRecord.read(path)) is not None]
-    left = [*known, *_launching(directory)]
+    left += [(path.name.removesuffix(SUFFIX), record) for path in files if (record := ProcessRecord.read(path)) is not None]
     for is_database in (False, True):
         _stop([(name, record) for name, record in left if (name == "postgres") is is_database], timeout)
     for path in files:

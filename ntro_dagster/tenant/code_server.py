@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
-from ntro_dagster.tenant.fork_server import start_fork_server
+from ntro_dagster.tenant.fork_server import start_fork_server, stop_fork_server
 from ntro_dagster.tenant.limits import RunLimits
 from ntro_dagster.tenant.run_worker import runs_are_forked, start_context
 
@@ -62,8 +62,10 @@ def definitions_module(chosen: str | None) -> str:
 
 
 @contextmanager
-def exclusive_socket(path: Path) -> Iterator[None]:
+def exclusive_socket(path: Path) -> Iterator[int]:
     """Hold `path` for this process alone, and clear away what a killed predecessor left there.
+
+    Yields: the descriptor that holds it; a fork that goes on after us has to close its own.
 
     gRPC itself would remove the socket of a live server and take its place.
 
@@ -86,15 +88,15 @@ def exclusive_socket(path: Path) -> Iterator[None]:
             else:
                 raise SocketTakenError(path=path)
         try:
-            yield
+            yield lock.fileno()
         finally:
             path.unlink(missing_ok=True)
 
 
-def serve(path: Path, tenant: str, module: str, code: str) -> bool:
+def serve(path: Path, tenant: str, module: str, code: str, broken: BaseException | None) -> bool:
     """Serve until SIGTERM or SIGINT.
 
-    Args: `code`: names the definitions (`ActiveSet.definitions`).
+    Args: `code`: names the definitions (`ActiveSet.definitions`); `broken`: why they do not load, where that is known already.
 
     Returns: whether to start anew, because somebody asked to reload definitions that had not loaded.
 
@@ -167,10 +169,12 @@ def serve(path: Path, tenant: str, module: str, code: str) -> bool:
         LoadableTargetOrigin(
             executable_path=sys.executable, module_name=module, attribute="defs", working_directory=str(Path.cwd())
         ),
+        broken,
     )
     servicer.code = code
     if failed:
         write_note(path, failed.code, str(failed.error_id))
+        stop_fork_server()
     else:
         note(path).unlink(missing_ok=True)
     # DagsterApiServer takes everything that concerns processes from this one attribute
@@ -228,10 +232,9 @@ def main() -> None:
         path = Path(os.environ[SOCKET])
         code = active_set().definitions  # before the definitions: if it changes in between, the next reload is one too many
         module = definitions_module(os.environ.get(DEFINITIONS_MODULE))
-        if runs_are_forked():
-            start_fork_server(module)
-        with exclusive_socket(path):
-            if serve(path, os.environ[TENANT], module, code):
+        with exclusive_socket(path) as lock:
+            broken = start_fork_server(module, not_its=[lock]) if runs_are_forked() else None
+            if serve(path, os.environ[TENANT], module, code, broken):
                 _begin_anew(environment)
     except NtroError as error:
         sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")

@@ -7,13 +7,14 @@ code server. It still does where new code is deployed (`tenant.reloading`): by t
 
 from __future__ import annotations
 
-import ctypes
 import importlib
+import logging
 import os
 import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from multiprocessing import connection, forkserver
 from typing import Any, NoReturn
 
@@ -24,7 +25,8 @@ from ntro_dagster.tenant.reloading import fresh_code
 
 NAME = "fork-server"
 """As `ps` shows it."""
-_PR_SET_NAME = 15
+
+_logger = logging.getLogger(__name__)
 
 
 def is_fork_server(process: psutil.Process) -> bool:
@@ -32,24 +34,41 @@ def is_fork_server(process: psutil.Process) -> bool:
     return process.name() == NAME or "multiprocessing.forkserver" in " ".join(process.cmdline())
 
 
-def start_fork_server(definitions: str) -> bool:
-    """Import what runs need, and leave the process behind that makes them. Returns: False where the definitions do not load, or
-    have started a thread; then nothing is left behind. Raises: KeyboardInterrupt.
+def start_fork_server(definitions: str, *, not_its: Sequence[int]) -> BaseException | None:
+    """Import what runs need, and leave the process behind that makes them.
+
+    Args: `not_its`: descriptors that it must not hold on to.
+
+    Returns: why the definitions do not load; then nothing is left behind. Neither is it where something else is in the way, which
+    the log tells: runs then come from a fresh interpreter.
+
+    Raises: KeyboardInterrupt.
     """
     try:
         with fresh_code(definitions):
-            importlib.import_module("ntro_dagster.tenant.warm")
+            importlib.import_module(definitions)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # who loads them next tells of it (`tenant.loading`); also where they want to end the process
-        return False
-    if threading.active_count() > 1:
-        return False
-    _fork()
-    return True
+    except BaseException as error:  # also where they want to end the process
+        return error
+    try:
+        importlib.import_module("ntro_dagster.tenant.warm")
+        if threading.active_count() > 1:
+            raise RuntimeError(f"there are threads: {', '.join(each.name for each in threading.enumerate())}")
+    except Exception:
+        _logger.exception("Runs are not forked from a fork of this process, but of a fresh interpreter")
+        return None
+    _fork(not_its)
+    return None
 
 
-def _fork() -> None:
+def stop_fork_server() -> None:
+    """One that was forked for definitions of which something does not work after all."""
+    known: Any = forkserver._forkserver
+    known._stop()
+
+
+def _fork(not_its: Sequence[int]) -> None:
     """What `multiprocessing.forkserver.ForkServer.ensure_running` does, by a fork."""
     known: Any = forkserver._forkserver
     ours, alive = os.pipe()  # the other end of it is held by the code server and by every run: they are gone when it ends
@@ -61,7 +80,8 @@ def _fork() -> None:
         sys.stderr.flush()
         process = os.fork()
         if process == 0:
-            os.close(alive)
+            for each in (alive, *not_its):
+                os.close(each)
             _serve(listener.detach(), ours)
     os.close(ours)
     known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive, process
@@ -72,7 +92,7 @@ def _serve(listener: int, alive: int) -> NoReturn:
     status = 1
     try:
         run_worker.forks_runs()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
+        run_worker.called(NAME)
         forkserver.main(listener, alive, [])
     except SystemExit:
         status = 0

@@ -33,15 +33,19 @@ class DefinitionsNotKeptError(DefinitionsNotLoadedError):
 
 
 def loaded(
-    make: Callable[[LoadableTargetOrigin | None], Server], origin: LoadableTargetOrigin
+    make: Callable[[LoadableTargetOrigin | None], Server], origin: LoadableTargetOrigin, broken: BaseException | None = None
 ) -> tuple[Server, StepFailedError | None]:
     """The server with the definitions, or one that answers every question for them with the failure.
 
     Also where the code wants to end the process: the supervisor would start it again and again.
 
+    Args: `broken`: why they do not load, where that was tried.
+
     Raises: KeyboardInterrupt, by which the supervisor stops us.
     """
     try:
+        if broken:
+            raise broken
         server = make(origin)
         resolve(server._loaded_repositories)
     except KeyboardInterrupt:

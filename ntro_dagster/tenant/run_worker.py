@@ -24,7 +24,9 @@ from multiprocessing.context import BaseContext, ForkServerContext, ForkServerPr
 from ntro_dagster.tenant.limits import RunLimits
 
 START_METHOD = "NTRO_RUN_START_METHOD"
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+RUN = "run"
+"""What `ps` calls the process of one."""
 
 _maker = os.getpid()  # in a forked worker: the fork server, which has imported this, or says that it is (`forks_runs`)
 
@@ -55,6 +57,12 @@ def die_with_parents() -> None:
     threading.Thread(target=watch, name="ntro-parent-watch", daemon=True).start()
 
 
+def called(name: str) -> None:
+    """This process, by `ps` and whoever else asks the system; up to 15 letters."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 @contextmanager
 def reporting() -> Iterator[None]:
     """Keep what is sent, and send it together; keep to what a run may use; and outlive a restart of the workspace: a run waits
@@ -75,6 +83,7 @@ def reporting() -> Iterator[None]:
 
 class ForkedRunWorker(ForkServerProcess):
     def run(self) -> None:
+        called(RUN)
         die_with_parents()
         with reporting():
             super().run()
