@@ -30,8 +30,9 @@ from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.tenant.fork_server import is_fork_server
+from ntro_dagster.tenant.fork_server import NAME, is_fork_server
 from ntro_dagster.tenant.limits import RunLimitInvalidError, RunLimits
+from ntro_dagster.tenant.run_worker import RUN
 from ntro_dagster.workspace.registry import Registry
 
 T = TypeVar("T")
@@ -227,6 +228,7 @@ def test_killed_fork_server_takes_its_workers_along(host: Host) -> None:
     if parent == host.code_server():
         host.instance.run_launcher.terminate(run_id)
         pytest.skip("spawn: there is no fork server")
+    assert (parent.name(), worker.name()) == (NAME, RUN), "forked, not executed"
     assert parent.num_threads() == 1  # a fork takes no thread along
     assert parent.net_connections("tcp") == []  # nor may two processes share a database connection
     parent.kill()
