@@ -101,8 +101,8 @@ _ACTIVE = """
     SELECT e.slug, a.period, array_agg(a.subledger ORDER BY a.subledger) AS subledgers
       FROM (SELECT a.* FROM system.partition_activity a
              WHERE a.subledger = ANY(%(subledgers)s) AND a.last_change > a.closed_change AND {} OFFSET 0) a
-     CROSS JOIN LATERAL (SELECT e.slug, e.status FROM system.entities e WHERE e.id = a.entity_id OFFSET 0) e
-     WHERE e.status = 'ACTIVE' AND ({})
+     CROSS JOIN LATERAL (SELECT e.slug FROM system.entities e WHERE e.id = a.entity_id AND e.status = 'ACTIVE' OFFSET 0) e
+     WHERE {}
      GROUP BY 1, 2 ORDER BY a.period, e.slug LIMIT %(limit)s"""
 
 # Approved rows are on their way: an index of their own keeps this as small as what is on its way.

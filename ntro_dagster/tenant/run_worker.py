@@ -46,7 +46,7 @@ def die_with_parents() -> None:
     if forked and sys.platform == "linux":
         # Only for the fork server: the signal tells of the *thread* that made us, and a spawned worker is made by a
         # thread of the code server's pool.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != _maker:  # it died before we asked
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -60,7 +60,11 @@ def die_with_parents() -> None:
 def called(name: str) -> None:
     """This process, by `ps` and whoever else asks the system; up to 15 letters."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+        _prctl(PR_SET_NAME, name.encode())
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 @contextmanager

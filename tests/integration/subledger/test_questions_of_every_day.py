@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 from ledger_tenant import Tenant
+from reading import rows_read
 
 from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.month import board
@@ -25,10 +26,6 @@ MOST = 1_000
 """Rows read of one table or index. There are 54,000 months; 18,000 rows, with history, at `WITH_ROWS` entities."""
 WAITING = 20
 BOB = Sitting("user:bob", "Bob", "approver", "person", stands_in=False, token="")
-READ = """
-    SELECT schemaname || '.' || relname AS name, seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
-     UNION ALL SELECT schemaname || '.' || indexrelname, idx_tup_read FROM pg_stat_user_indexes"""
-
 # By SQL without triggers: history is nobody's to write otherwise.
 YEARS = """
 SET session_replication_role = replica;
@@ -94,11 +91,11 @@ def test_what_is_done_is_not_read(years: Tenant, question: str) -> None:
     role, ask = questions()[question]
 
     async def run() -> tuple[object, Counter[str]]:
-        async with years.database(role) as database, years.database("auditor") as watching:
+        async with years.database(role) as database:
             await ask(database)
-            before = await reads(database, watching)
+            before = await rows_read(database)
             answer = await ask(database)
-            return answer, await reads(database, watching) - before
+            return answer, await rows_read(database) - before
 
     answer, read = asyncio.run(run())
     if question == "what waits":
@@ -106,17 +103,11 @@ def test_what_is_done_is_not_read(years: Tenant, question: str) -> None:
     assert {name: rows for name, rows in read.items() if rows > MOST} == {}
 
 
-async def reads(database: TenantDatabase, watching: TenantDatabase) -> Counter[str]:
-    await database.fetch("SELECT pg_stat_force_next_flush()")
-    await database.fetch("SELECT 1")
-    return Counter({each["name"]: each["rows"] for each in await watching.fetch(READ)})
-
-
 def test_the_count_sees_a_walk(years: Tenant) -> None:
     async def run() -> Counter[str]:
-        async with years.database("app") as app, years.database("auditor") as watching:
-            before = await reads(app, watching)
+        async with years.database("app") as app:
+            before = await rows_read(app)
             await app.fetch("SELECT count(*) FROM system.partition_activity WHERE last_change > closed_change + 1")
-            return await reads(app, watching) - before
+            return await rows_read(app) - before
 
     assert asyncio.run(run())["system.partition_activity"] > MOST
