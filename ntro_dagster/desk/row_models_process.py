@@ -13,6 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from ntro_dagster.startup import pause_collector
+
+    pause_collector()
+
 from pydantic import ValidationError
 
 import ntro_dagster
@@ -21,6 +26,7 @@ from ntro_dagster.bundles import platform_bundle
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.gl.batches import proposer
 from ntro_dagster.gl.chart import NamedAccounts
+from ntro_dagster.startup import resume_collector
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
 from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import findings_of
@@ -86,6 +92,7 @@ def main() -> None:
     package = Path(ntro_dagster.__file__).parent
     seclude([package, platform.root / "subledgers", *(bundle.root for bundle in active.bundles), *listed], listed=[])
     load_types(platform, *active.bundles)
+    resume_collector()
     kinds = {kind.table: kind for kind in subledger_types(platform, *active.bundles)}
     for line in questions:
         question = json.loads(line)

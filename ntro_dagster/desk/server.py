@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.errors import NtroError
+from ntro_dagster.startup import pause_collector, resume_collector
 
 if TYPE_CHECKING:
     import uvicorn
@@ -31,9 +32,12 @@ def main() -> None:
     except NtroError as error:
         sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")
         raise SystemExit(error.exit_code) from None
+    pause_collector()
     import uvicorn  # noqa: PLC0415
 
-    uvicorn.Server(server_config(settings)).run()
+    server = uvicorn.Server(server_config(settings))
+    resume_collector()
+    server.run()
 
 
 def server_config(settings: Settings) -> uvicorn.Config:

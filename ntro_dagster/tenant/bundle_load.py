@@ -20,6 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+if __name__ == "__main__":
+    from ntro_dagster.startup import pause_collector
+
+    pause_collector()
+
 import ntro_dagster
 from ntro_dagster.bundles import Bundle, platform_bundle
 from ntro_dagster.bundles.places import place_of

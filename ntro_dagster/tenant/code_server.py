@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
+from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.tenant.fork_server import start_fork_server, stop_fork_server
 from ntro_dagster.tenant.limits import RunLimits
 from ntro_dagster.tenant.run_worker import runs_are_forked, start_context
@@ -194,6 +195,7 @@ def serve(path: Path, tenant: str, module: str, code: str, broken: BaseException
         if not failed:
             _have_fork_server(servicer._mp_ctx)
         recorder.start()
+        resume_collector()
         start_waking(os.environ[PLATFORM_URL])
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
@@ -223,6 +225,7 @@ def _begin_anew(environment: dict[str, str]) -> None:
 def main() -> None:
     """Serve what the environment names; exits with the error's status and advice where it cannot."""
     os.umask(0o077)
+    pause_collector()
     environment = dict(os.environ)
     try:
         for name in (SOCKET, TENANT, PLATFORM_URL):

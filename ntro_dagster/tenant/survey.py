@@ -19,6 +19,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from ntro_dagster.startup import pause_collector
+
+    pause_collector()
+
 import ntro_dagster
 from ntro_dagster.boundary.names import ACTIVE
 from ntro_dagster.bundles import Bundle, platform_bundle

@@ -12,14 +12,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ntro_dagster.boundary.compute_logs
-import ntro_dagster.boundary.relay.client
-import ntro_dagster.orchestration.launcher
-import ntro_dagster.tenant.journal
-import ntro_dagster.tenant.run_worker  # noqa: F401 - knows the fork server by having been imported here
-from ntro_dagster.ingest.returns.vocabulary import vocabulary
-from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module
-from ntro_dagster.tenant.first_run import run_for_nobody
+from ntro_dagster.startup import pause_collector, resume_collector
+
+AT_THE_TOP = (
+    "ntro_dagster.boundary.compute_logs",
+    "ntro_dagster.boundary.relay.client",
+    "ntro_dagster.orchestration.launcher",
+    "ntro_dagster.tenant.journal",
+    "ntro_dagster.tenant.run_worker",  # knows the fork server by having been imported here
+)
 
 WITHIN_FUNCTIONS = (
     "dagster._core.execution.plan.active",
@@ -55,15 +56,20 @@ def _undisturbed() -> Iterator[None]:
 
 def warm() -> None:
     """Import the definitions and build what is built lazily."""
-    for name in WITHIN_FUNCTIONS:
+    pause_collector()
+    for name in (*AT_THE_TOP, *WITHIN_FUNCTIONS):
         importlib.import_module(name)
+    from ntro_dagster.ingest.returns.vocabulary import vocabulary  # noqa: PLC0415
+    from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module  # noqa: PLC0415
+    from ntro_dagster.tenant.first_run import run_for_nobody  # noqa: PLC0415
+
     module = importlib.import_module(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
     module.defs.get_repository_def().load_all_definitions()
     with _undisturbed():
         run_for_nobody()
     vocabulary()  # the YAML takes as long to read as a small return
     gc.collect()
-    gc.freeze()  # a collection in a child would copy every page it visits
+    resume_collector()  # a collection of what there is now would copy every page it visits into the child that runs it
 
 
 warm()

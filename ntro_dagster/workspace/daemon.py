@@ -10,16 +10,19 @@ import sys
 from pathlib import Path
 
 from ntro_dagster.boundary.names import INSTANCE_URL
+from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard, workspace_file
 from ntro_dagster.workspace.waking import wake_early
 
 
 def main(arguments: list[str]) -> None:
+    pause_collector()
     install_guard(arguments)
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
 
     follow(workspace_file(arguments))
     wake_early(os.environ[INSTANCE_URL])
+    resume_collector()
     cli(["run", *arguments], obj={}, prog_name="dagster-daemon")
 
 

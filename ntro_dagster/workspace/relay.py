@@ -20,6 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from ntro_dagster.startup import pause_collector
+
+    pause_collector()
+
 from dagster import DagsterInstance
 from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +34,7 @@ from ntro_dagster.boundary.answers.survey import known_names
 from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_LISTENER, RELAY_SOCKET, RELAY_SOCKETS
 from ntro_dagster.boundary.relay.service import Relay
 from ntro_dagster.boundary.storage import pooled_engine
+from ntro_dagster.startup import resume_collector
 from ntro_dagster.workspace.registry import Registry
 from ntro_dagster.workspace.relay_counts import RelayCounts
 from ntro_dagster.workspace.relay_listener import Listener, ListenerSettings, RelayListenerError
@@ -205,6 +211,7 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path, listener: Pa
     await server.open_sockets()
     await listen()
     always = [loop.create_task(server.forget()), loop.create_task(server.count())]
+    resume_collector()
     await stop.wait()
     for task in always:
         task.cancel()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard
 
 SHUT = ("/report_asset_materialization", "/report_asset_check", "/report_asset_observation", "/notebook", "/logs")
@@ -32,6 +33,7 @@ class ShutPages:
 
 
 def main(arguments: list[str]) -> None:
+    pause_collector()
     install_guard(arguments)
     from dagster_webserver import webserver  # noqa: PLC0415 - after the guard
     from dagster_webserver.cli import cli  # noqa: PLC0415
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> None:
     stock = webserver.DagsterWebserver.build_middleware
 
     def build_middleware(self: Any) -> list[Middleware]:
+        resume_collector()  # the last before it serves
         return [Middleware(ShutPages), *stock(self)]
 
     webserver.DagsterWebserver.build_middleware = build_middleware  # type: ignore[method-assign]
