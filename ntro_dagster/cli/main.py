@@ -37,6 +37,7 @@ from ntro_dagster.cli import (
     workflows,
 )
 from ntro_dagster.cli.invocation import HomeOption, JsonOption, command, invocation
+from ntro_dagster.startup import collect_rarely
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +107,7 @@ def demo(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command line and exits with its code."""
+    collect_rarely()
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     raise SystemExit(run(list(sys.argv[1:] if arguments is None else arguments)))

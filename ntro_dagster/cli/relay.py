@@ -17,7 +17,7 @@ from ntro_dagster.errors import NtroError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ntro_dagster.workspace.registry import RelayKey
+    from ntro_dagster.workspace.relay_keys import RelayKey
     from ntro_dagster.workspace.relay_refusals import Refusals
 
 app = typer.Typer(no_args_is_help=True, help="Tenants' processes on other hosts: keys, and where the relay listens for them.")

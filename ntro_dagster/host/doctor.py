@@ -359,7 +359,7 @@ def _instance_file(home: Home) -> Check:
 
 def _registered(home: Home) -> list[str] | None:
     """Slugs of the tenants in the registry; None where it does not answer."""
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+    import psycopg  # noqa: PLC0415
 
     from ntro_dagster.host.installation import Installation  # noqa: PLC0415
 
@@ -369,7 +369,7 @@ def _registered(home: Home) -> list[str] | None:
         return None
     try:
         return [tenant.slug for tenant in registry.tenants()]
-    except (SQLAlchemyError, ValueError):
+    except psycopg.Error:
         return None
     finally:
         registry.dispose()

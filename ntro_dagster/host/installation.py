@@ -23,10 +23,8 @@ from ntro_dagster.host.orphans import stop_orphans, until
 from ntro_dagster.host.ownership import choose_users
 from ntro_dagster.host.ports import answers, free_port
 from ntro_dagster.host.supervision import ProcessSpec, ProcessStatus, Supervisor
-from ntro_dagster.host.surveys import survey_tenants
 from ntro_dagster.platforms.postgres.roles import drop_former_logins, provision_workspace
 from ntro_dagster.platforms.postgres.server import PostgresServer
-from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.workspace.registry import Registry
 
 POSTGRES_ORDER, RELAY_ORDER, WORKSPACE_ORDER, TENANT_ORDER = 100, 200, 300, 500
@@ -194,6 +192,8 @@ class Installation:
         """
         from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
         from ntro_dagster.host.deployments import let_go  # noqa: PLC0415 - the same
+        from ntro_dagster.host.surveys import survey_tenants  # noqa: PLC0415 - which a command that starts nothing does without
+        from ntro_dagster.tenant.deployment import bring_up_to_date  # noqa: PLC0415 - the same
 
         running = {process.name for process in self.supervisor.status()}
         tenants = [slug for slug in self._servable() if new_tenant in {None, slug} or f"tenant-{slug}" not in running]

@@ -142,13 +142,13 @@ def ensure_entities(
 
 
 def _add_partitions(installation: Installation, tenant: str, slugs: list[str]) -> None:
-    from ntro_dagster.boundary.storage import PooledPostgresStorage  # noqa: PLC0415 - Dagster takes a second to import
-
-    storage = PooledPostgresStorage(installation.workspace_url())
-    try:
-        storage.event_log_storage.add_dynamic_partitions(entities_set(tenant), slugs)
-    finally:
-        storage.event_log_storage.dispose()
+    """As Dagster's own storage does it, which takes a second to import."""
+    with psycopg.connect(installation.workspace_url(), autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO dynamic_partitions (partitions_def_name, partition)
+            SELECT %s, slug FROM unnest(%s::text[]) slug ON CONFLICT DO NOTHING""",
+            [entities_set(tenant), slugs],
+        )
 
 
 def retire_entity(installation: Installation, tenant: str, slug: str) -> None:

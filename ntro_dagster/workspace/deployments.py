@@ -6,15 +6,13 @@ that ended. An act that is STARTED and whose process has died is settled by aski
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, select
-from sqlalchemy.orm import Mapped, mapped_column
-
 from ntro_dagster.errors import NotFoundError, UsageError
-from ntro_dagster.workspace.registry import SCHEMA, Base, Registry
+from ntro_dagster.workspace.registry import Registry, insert
 
 
 class VersionNotFoundError(NotFoundError):
@@ -49,54 +47,47 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
-class Version(Base):
-    __tablename__ = "runbook_versions"
-    __table_args__ = ({"schema": SCHEMA},)
-
-    slug: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str]
-    label: Mapped[str]
-    files: Mapped[int]
-    size: Mapped[int]
-    pushed_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+@dataclass
+class Version:
+    slug: str
+    version: str
+    digest: str
+    label: str
+    files: int
+    size: int
+    pushed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-class Deployment(Base):
-    __tablename__ = "deployments"
-    __table_args__ = ({"schema": SCHEMA},)
-
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
-    slug: Mapped[str]
-    version: Mapped[str | None]
-    act: Mapped[str]
-    state: Mapped[str] = mapped_column(default=State.STARTED.value)
-    error: Mapped[str | None] = mapped_column(default=None)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
-    started_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+@dataclass
+class Deployment:
+    tenant_id: UUID
+    slug: str
+    version: str | None
+    act: str
+    state: str = State.STARTED.value
+    error: str | None = None
+    id: UUID = field(default_factory=uuid4)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended_at: datetime | None = None
 
 
 class Deployments:
-    """The registry's part about runbooks. Objects it returns are detached copies."""
+    """The registry's part about runbooks."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._sessions = registry.sessions
 
     def add_version(self, version: Version) -> bool:
         """Whether it is new; the same content again changes nothing."""
-        with self._sessions.begin() as session:
-            if session.get(Version, (version.slug, version.version)):
-                return False
-            session.add(version)
-        return True
+        with self.registry.transaction() as connection:
+            return insert(connection, "runbook_versions", version, unless_known=True)
 
     def versions(self, slug: str | None = None) -> list[Version]:
         """By slug, newest first."""
-        query = select(Version).order_by(Version.slug, Version.pushed_at.desc(), Version.version)
-        with self._sessions.begin() as session:
-            return list(session.scalars(query if slug is None else query.where(Version.slug == slug)))
+        query = """
+            SELECT slug, version, digest, label, files, size, pushed_at FROM registry.runbook_versions
+            WHERE slug = coalesce(%(slug)s, slug) ORDER BY slug, pushed_at DESC, version"""
+        return self.registry.rows(Version, query, {"slug": slug})
 
     def version(self, slug: str, wanted: str | None = None) -> Version:
         """The version of that id, beginning of an id, or label; the newest where none is named.
@@ -116,27 +107,25 @@ class Deployments:
     def start(self, tenant: str, slug: str, version: str | None, act: Act) -> Deployment:
         """Raises: `TenantNotFoundError`."""
         deployment = Deployment(self.registry.tenant(tenant).id, slug, version, act.value)
-        with self._sessions.begin() as session:
-            session.add(deployment)
+        with self.registry.transaction() as connection:
+            insert(connection, "deployments", deployment)
         return deployment
 
     def end(self, deployment: UUID, error: str | None = None) -> None:
         """Done, or failed with the code `error`."""
-        with self._sessions.begin() as session:
-            known = session.get_one(Deployment, deployment)
-            known.state = (State.FAILED if error else State.DONE).value
-            known.error = error
-            known.ended_at = datetime.now(UTC)
+        state = (State.FAILED if error else State.DONE).value
+        with self.registry.transaction() as connection:
+            connection.execute(
+                "UPDATE registry.deployments SET state = %s, error = %s, ended_at = %s WHERE id = %s",
+                [state, error, datetime.now(UTC), deployment],
+            )
 
     def history(self, tenant: str, slug: str | None = None) -> list[Deployment]:
         """Of a tenant, newest first. Raises: `TenantNotFoundError`."""
-        query = (
-            select(Deployment)
-            .where(Deployment.tenant_id == self.registry.tenant(tenant).id)
-            .order_by(Deployment.started_at.desc(), Deployment.id)
-        )
-        with self._sessions.begin() as session:
-            return list(session.scalars(query if slug is None else query.where(Deployment.slug == slug)))
+        query = """
+            SELECT tenant_id, slug, version, act, state, error, id, started_at, ended_at FROM registry.deployments
+            WHERE tenant_id = %(tenant)s AND slug = coalesce(%(slug)s, slug) ORDER BY started_at DESC, id"""
+        return self.registry.rows(Deployment, query, {"tenant": self.registry.tenant(tenant).id, "slug": slug})
 
     def active(self, tenant: str) -> dict[str, str]:
         """Version by slug, as far as the workspace knows. Raises: `TenantNotFoundError`."""

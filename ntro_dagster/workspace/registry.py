@@ -1,22 +1,29 @@
 """What the workspace knows of its tenants and their entities: ids, slugs, states. No names and no text: see the wall.
 
-Schema `registry` of the workspace's database.
+Schema `registry` of the workspace's database (registry.sql). Without an object-relational mapper: nearly every command of `ntro`
+asks the registry, and SQLAlchemy would take most of its time to import.
 """
 
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, Engine, ForeignKey, UniqueConstraint, create_engine, make_url, select, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
 
 from ntro_dagster.errors import NotFoundError, UsageError
 
-SCHEMA = "registry"
+_TABLES = Path(__file__).with_name("registry.sql")
 CREATION_LOCK = 0x6E74726F  # advisory; two `CREATE ... IF NOT EXISTS` at once may still collide
 TENANT_SLUG = re.compile(r"[a-z][a-z0-9_]{0,30}")
 ENTITY_SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -80,73 +87,65 @@ class Status(StrEnum):
     CLOSED = "CLOSED"
 
 
-class Base(MappedAsDataclass, DeclarativeBase):
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 - SQLAlchemy's way
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
-class Tenant(Base):
-    __tablename__ = "tenants"
-    __table_args__ = ({"schema": SCHEMA},)
-
-    slug: Mapped[str] = mapped_column(unique=True)
-    data_platform: Mapped[str]
-    status: Mapped[str] = mapped_column(default=Status.ACTIVE.value)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
-    created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+@dataclass
+class Tenant:
+    slug: str
+    data_platform: str
+    status: str = Status.ACTIVE.value
+    id: UUID = field(default_factory=uuid4)
+    created_at: datetime = field(default_factory=_now)
 
 
-class Entity(Base):
-    __tablename__ = "entities"
-    __table_args__ = (UniqueConstraint("tenant_id", "slug"), {"schema": SCHEMA})
-
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
-    slug: Mapped[str]
-    status: Mapped[str] = mapped_column(default=Status.ACTIVE.value)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
-    created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+@dataclass
+class Entity:
+    tenant_id: UUID
+    slug: str
+    status: str = Status.ACTIVE.value
+    id: UUID = field(default_factory=uuid4)
+    created_at: datetime = field(default_factory=_now)
 
 
-class RelayKey(Base):
-    """With which a tenant's processes on another host reach the relay. Who has it is the tenant; we keep its digest alone."""
-
-    __tablename__ = "relay_keys"
-    __table_args__ = (
-        CheckConstraint("octet_length(digest) = 32", name="digest_is_sha256"),
-        CheckConstraint("revoked_at >= made_at", name="revoked_after_made"),
-        {"schema": SCHEMA},
-    )
-
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
-    digest: Mapped[bytes] = mapped_column(unique=True, repr=False)
-    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
-    made_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
+Row = TypeVar("Row")
 
 
 class Registry:
-    """The registry in the database at `url` (libpq's form). Objects it returns are detached copies."""
+    """The registry in the database at `url` (libpq's form), on one connection, opened when first asked. Threads take turns."""
 
     def __init__(self, url: str) -> None:
-        self._engine: Engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._url = url
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._turn = threading.Lock()
 
-    @property
-    def sessions(self) -> sessionmaker[Session]:
-        """For the parts of the registry that have a module of their own."""
-        return self._sessions
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """For the parts of the registry that have a module of their own. Raises: psycopg.Error."""
+        with self._turn:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self._url, autocommit=True)
+            with self._connection.transaction():
+                yield self._connection
+
+    def rows(self, kind: type[Row], query: str, parameters: dict[str, Any] | None = None) -> list[Row]:
+        """What the query finds, as objects with a field for each of its columns."""
+        with self.transaction() as connection, connection.cursor(row_factory=class_row(kind)) as cursor:
+            return cursor.execute(query.encode(), parameters).fetchall()
 
     def prepare(self) -> None:
         """Create the schema and its tables where they are missing."""
-        from ntro_dagster.workspace import deployments, workflows  # noqa: F401, PLC0415 - have tables of their own, and need this module
-
-        with self._engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATION_LOCK})
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            Base.metadata.create_all(connection)
+        with self.transaction() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
+            connection.execute("SET LOCAL client_min_messages = warning")
+            connection.execute(_TABLES.read_bytes())
 
     def dispose(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
+        """Close the connection."""
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
 
     def create_tenant(self, slug: str, data_platform: DataPlatform = DataPlatform.POSTGRES) -> Tenant:
         """Add a tenant.
@@ -155,21 +154,17 @@ class Registry:
             SlugError, TenantExistsError.
         """
         check_tenant_slug(slug)
-        tenant = Tenant(slug=slug, data_platform=data_platform.value)
+        tenant = Tenant(slug, data_platform.value)
         try:
-            with self._sessions.begin() as session:
-                session.add(tenant)
-        except IntegrityError:
+            with self.transaction() as connection:
+                insert(connection, "tenants", tenant)
+        except psycopg.errors.UniqueViolation:
             raise TenantExistsError(slug=slug) from None
         return tenant
 
     def tenants(self, *, closed: bool = False) -> list[Tenant]:
         """All tenants by slug, with the closed ones if asked."""
-        query = select(Tenant).order_by(Tenant.slug)
-        if not closed:
-            query = query.where(Tenant.status == Status.ACTIVE.value)
-        with self._sessions.begin() as session:
-            return list(session.scalars(query))
+        return self.rows(Tenant, f"{_TENANTS} WHERE %(closed)s OR status = 'ACTIVE' ORDER BY slug", {"closed": closed})
 
     def tenant(self, slug: str) -> Tenant:
         """One tenant, closed or not.
@@ -177,11 +172,9 @@ class Registry:
         Raises:
             TenantNotFoundError
         """
-        with self._sessions.begin() as session:
-            tenant = session.scalar(select(Tenant).where(Tenant.slug == slug))
-        if tenant is None:
-            raise TenantNotFoundError(slug=slug)
-        return tenant
+        for tenant in self.rows(Tenant, f"{_TENANTS} WHERE slug = %(slug)s", {"slug": slug}):
+            return tenant
+        raise TenantNotFoundError(slug=slug)
 
     def close_tenant(self, slug: str) -> Tenant:
         """Close a tenant; again changes nothing.
@@ -190,9 +183,9 @@ class Registry:
             TenantNotFoundError
         """
         tenant = self.tenant(slug)
-        tenant.status = Status.CLOSED.value
-        with self._sessions.begin() as session:
-            return session.merge(tenant)
+        with self.transaction() as connection:
+            connection.execute("UPDATE registry.tenants SET status = 'CLOSED' WHERE id = %s", [tenant.id])
+        return replace(tenant, status=Status.CLOSED.value)
 
     def create_entity(self, tenant_slug: str, slug: str) -> Entity:
         """Add an entity to a tenant.
@@ -201,11 +194,11 @@ class Registry:
             SlugError, TenantNotFoundError, EntityExistsError.
         """
         check_entity_slug(slug)
-        entity = Entity(tenant_id=self.tenant(tenant_slug).id, slug=slug)
+        entity = Entity(self.tenant(tenant_slug).id, slug)
         try:
-            with self._sessions.begin() as session:
-                session.add(entity)
-        except IntegrityError:
+            with self.transaction() as connection:
+                insert(connection, "entities", entity)
+        except psycopg.errors.UniqueViolation:
             raise EntityExistsError(tenant=tenant_slug, slug=slug) from None
         return entity
 
@@ -215,11 +208,8 @@ class Registry:
         Raises:
             TenantNotFoundError
         """
-        query = select(Entity).where(Entity.tenant_id == self.tenant(tenant_slug).id).order_by(Entity.slug)
-        if not closed:
-            query = query.where(Entity.status == Status.ACTIVE.value)
-        with self._sessions.begin() as session:
-            return list(session.scalars(query))
+        query = f"{_ENTITIES} WHERE tenant_id = %(tenant)s AND (%(closed)s OR status = 'ACTIVE') ORDER BY slug"
+        return self.rows(Entity, query, {"tenant": self.tenant(tenant_slug).id, "closed": closed})
 
     def entity(self, tenant_slug: str, slug: str) -> Entity:
         """One entity, closed or not.
@@ -227,12 +217,10 @@ class Registry:
         Raises:
             TenantNotFoundError, EntityNotFoundError.
         """
-        query = select(Entity).where(Entity.tenant_id == self.tenant(tenant_slug).id, Entity.slug == slug)
-        with self._sessions.begin() as session:
-            entity = session.scalar(query)
-        if entity is None:
-            raise EntityNotFoundError(tenant=tenant_slug, slug=slug)
-        return entity
+        query = f"{_ENTITIES} WHERE tenant_id = %(tenant)s AND slug = %(slug)s"
+        for entity in self.rows(Entity, query, {"tenant": self.tenant(tenant_slug).id, "slug": slug}):
+            return entity
+        raise EntityNotFoundError(tenant=tenant_slug, slug=slug)
 
     def close_entity(self, tenant_slug: str, slug: str) -> Entity:
         """Close an entity; again changes nothing. Its partitions stay.
@@ -241,9 +229,30 @@ class Registry:
             TenantNotFoundError, EntityNotFoundError.
         """
         entity = self.entity(tenant_slug, slug)
-        entity.status = Status.CLOSED.value
-        with self._sessions.begin() as session:
-            return session.merge(entity)
+        with self.transaction() as connection:
+            connection.execute("UPDATE registry.entities SET status = 'CLOSED' WHERE id = %s", [entity.id])
+        return replace(entity, status=Status.CLOSED.value)
+
+
+_TENANTS = "SELECT slug, data_platform, status, id, created_at FROM registry.tenants"
+_ENTITIES = "SELECT tenant_id, slug, status, id, created_at FROM registry.entities"
+
+
+def insert(connection: psycopg.Connection[Any], table: str, row: Any, *, unless_known: bool = False) -> bool:
+    """One object as a row of a table of the registry, whose columns its fields name.
+
+    Args: `unless_known`: where the table has such a row, nothing happens.
+
+    Returns: whether it was added.
+    """
+    names = [each.name for each in fields(row)]
+    query = sql.SQL("INSERT INTO registry.{} ({}) VALUES ({}){}").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+        sql.SQL(" ON CONFLICT DO NOTHING" if unless_known else ""),
+    )
+    return connection.execute(query, [getattr(row, name) for name in names]).rowcount == 1
 
 
 def check_tenant_slug(slug: str) -> None:

@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
     pause_collector()
 
+import psycopg
 from dagster import DagsterInstance
 from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -188,7 +189,7 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path, listener: Pa
     async def look() -> None:
         try:
             await server.open_sockets()
-        except (SQLAlchemyError, OSError) as error:
+        except (psycopg.Error, SQLAlchemyError, OSError) as error:
             logger.warning("new tenants wait: %s", type(error).__name__)
         await listen()
 

@@ -11,15 +11,14 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import func, select
 
 from ntro_dagster.errors import NotFoundError
-from ntro_dagster.workspace.registry import Registry, RelayKey, Status, Tenant
+from ntro_dagster.workspace.registry import Registry, insert
 
 KEY_BYTES = 32
 CHANNEL = "ntro_relay_keys"
@@ -38,6 +37,17 @@ class RelayKeyNotFoundError(NotFoundError):
     mend = "`ntro relay key list TENANT` shows those there are"
 
 
+@dataclass
+class RelayKey:
+    """With which a tenant's processes on another host reach the relay."""
+
+    tenant_id: UUID
+    digest: bytes = field(repr=False)
+    revoked_at: datetime | None = None
+    id: UUID = field(default_factory=uuid4)
+    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
 class RelayKeys:
     """The keys in the registry."""
 
@@ -48,32 +58,33 @@ class RelayKeys:
         """A key for the tenant, and the key itself, which is nowhere else. Raises: TenantNotFoundError."""
         secret = secrets.token_urlsafe(KEY_BYTES)
         key = RelayKey(tenant_id=self._registry.tenant(tenant).id, digest=digest_of(secret.encode()))
-        with self._registry.sessions.begin() as session:
-            session.add(key)
-            session.execute(_TELL)
+        with self._registry.transaction() as connection:
+            insert(connection, "relay_keys", key)
+            connection.execute(_TELL)
         return key, secret
 
     def list(self, tenant: str) -> list[RelayKey]:
         """The tenant's, oldest first, revoked ones too. Raises: TenantNotFoundError."""
-        query = select(RelayKey).where(RelayKey.tenant_id == self._registry.tenant(tenant).id).order_by(RelayKey.made_at)
-        with self._registry.sessions.begin() as session:
-            return [*session.scalars(query)]
+        query = f"{_KEYS} WHERE tenant_id = %(tenant)s ORDER BY made_at"
+        return self._registry.rows(RelayKey, query, {"tenant": self._registry.tenant(tenant).id})
 
     def revoke(self, key_id: UUID) -> RelayKey:
         """For ever; again changes nothing. A running relay is told at once. Raises: RelayKeyNotFoundError."""
-        with self._registry.sessions.begin() as session:
-            key = session.get(RelayKey, key_id, with_for_update=True)
-            if key is None:
-                raise RelayKeyNotFoundError(id=key_id)
-            key.revoked_at = key.revoked_at or max(datetime.now(UTC), key.made_at)
-            session.execute(_TELL)
-        return key
+        for key in self._registry.rows(RelayKey, f"{_KEYS} WHERE id = %(id)s", {"id": key_id}):
+            with self._registry.transaction() as connection:
+                ((revoked_at,),) = connection.execute(_REVOKE, [datetime.now(UTC), key_id]).fetchall()
+                connection.execute(_TELL)
+            return replace(key, revoked_at=revoked_at)
+        raise RelayKeyNotFoundError(id=key_id)
 
 
-_TELL = select(func.pg_notify(CHANNEL, ""))
-_LIVE = select(RelayKey.digest, RelayKey.id, Tenant.slug).join(Tenant).where(
-    RelayKey.revoked_at.is_(None), Tenant.status == Status.ACTIVE.value
-)  # fmt: skip
+_KEYS = "SELECT tenant_id, digest, revoked_at, id, made_at FROM registry.relay_keys"
+_REVOKE = """
+    UPDATE registry.relay_keys SET revoked_at = coalesce(revoked_at, greatest(%s, made_at)) WHERE id = %s RETURNING revoked_at"""
+_TELL = f"SELECT pg_notify('{CHANNEL}', '')".encode()
+_LIVE = b"""
+    SELECT k.digest, k.id, t.slug FROM registry.relay_keys k JOIN registry.tenants t ON t.id = k.tenant_id
+    WHERE k.revoked_at IS NULL AND t.status = 'ACTIVE'"""
 
 
 def digest_of(secret: bytes) -> bytes:
@@ -146,7 +157,7 @@ class LiveKeys:
                 self._ending.wait(PAUSE_S)
 
     def _take(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        rows = connection.execute(_QUESTION).fetchall()
+        rows = connection.execute(_LIVE).fetchall()
         self._set({bytes(digest): Holder(key_id, slug) for digest, key_id, slug in rows})  # type: ignore[call-overload, arg-type]
 
     def _set(self, holders: Mapping[bytes, Holder] | None) -> None:
@@ -154,6 +165,3 @@ class LiveKeys:
         self._first.set()
         if before != holders:
             self._changed()
-
-
-_QUESTION = str(_LIVE.compile(compile_kwargs={"literal_binds": True})).encode()

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, Index, select, text, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column
-
 from ntro_dagster.boundary.schedules import DEFAULT_OFFSET, Schedule
 from ntro_dagster.errors import NotFoundError, UsageError
-from ntro_dagster.workspace.registry import SCHEMA, Base, Entity, Registry, SlugError, Status, Tenant, check_entity_slug
+from ntro_dagster.workspace.registry import Registry, SlugError, check_entity_slug, insert
 
 RUNBOOK_SLUG = re.compile(r"[a-z][a-z0-9-]{0,40}")
 VERSION = re.compile(r"v_[0-9a-f]{12}")
@@ -49,47 +45,6 @@ class VersionInvalidError(UsageError):
     summary = "that is no version"
     detail = "{version!r} is no version of a runbook"
     mend = "`v_` and 12 hexadecimal digits, as `ntro workflow push` prints it"
-
-
-class WorkflowRow(Base):
-    __tablename__ = "workflows"
-    __table_args__ = (
-        Index(
-            "workflows_open_idx",
-            "tenant_id",
-            "runbook",
-            "entity_id",
-            unique=True,
-            postgresql_where=text("closed_at IS NULL"),
-        ),
-        {"schema": SCHEMA},
-    )
-
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.tenants.id"))
-    entity_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.entities.id"))
-    runbook: Mapped[str]
-    cron: Mapped[str | None]
-    timezone: Mapped[str | None]
-    period_offset: Mapped[int]
-    pinned: Mapped[str | None]
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
-    created_at: Mapped[datetime] = mapped_column(default_factory=lambda: datetime.now(UTC))
-    closed_at: Mapped[datetime | None] = mapped_column(default=None)
-
-
-class PauseRow(Base):
-    """An interval in which a workflow's ticks do not count. Open: it is paused now."""
-
-    __tablename__ = "workflow_pauses"
-    __table_args__ = (
-        Index("workflow_pauses_open_idx", "workflow_id", unique=True, postgresql_where=text("ended_at IS NULL")),
-        {"schema": SCHEMA},
-    )
-
-    workflow_id: Mapped[UUID] = mapped_column(ForeignKey(f"{SCHEMA}.workflows.id"))
-    began_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +107,7 @@ class Workflows:
         binding.check()
         entity = self.registry.entity(binding.tenant, binding.entity)
         when = binding.schedule
-        row = WorkflowRow(
+        row = _WorkflowRow(
             tenant_id=entity.tenant_id,
             entity_id=entity.id,
             runbook=binding.runbook,
@@ -162,11 +117,8 @@ class Workflows:
             pinned=binding.pinned,
             id=new or uuid4(),
         )
-        try:
-            with self.registry.sessions.begin() as session:
-                session.add(row)
-        except IntegrityError:
-            pass
+        with self.registry.transaction() as connection:
+            insert(connection, "workflows", row, unless_known=True)
         (found,) = self.open(tenant=binding.tenant, runbook=binding.runbook, entity=binding.entity)
         if found.binding != binding:
             raise WorkflowDiffersError(runbook=binding.runbook, entity=binding.entity, workflow=found.id)
@@ -181,56 +133,74 @@ class Workflows:
         ids: Sequence[UUID] | None = None,
     ) -> list[Workflow]:
         """Those that are not closed, nor their entity or tenant, by tenant, runbook and entity."""
-        query = (
-            select(WorkflowRow, Tenant.slug, Entity.slug)
-            .join(Tenant, Tenant.id == WorkflowRow.tenant_id)
-            .join(Entity, Entity.id == WorkflowRow.entity_id)
-            .where(
-                WorkflowRow.closed_at.is_(None),
-                Tenant.status == Status.ACTIVE.value,
-                Entity.status == Status.ACTIVE.value,
-            )
-            .order_by(Tenant.slug, WorkflowRow.runbook, Entity.slug)
-        )
-        asked = {Tenant.slug: tenant, WorkflowRow.runbook: runbook, Entity.slug: entity}
-        for column, value in asked.items():
-            query = query if value is None else query.where(column == value)
-        if ids is not None:
-            query = query.where(WorkflowRow.id.in_(ids))
-        with self.registry.sessions.begin() as session:
-            found = session.execute(query).all()
-            pauses = session.scalars(
-                select(PauseRow).where(PauseRow.workflow_id.in_([row.id for row, _, _ in found])).order_by(PauseRow.began_at)
-            ).all()
+        asked = {"tenant": tenant, "runbook": runbook, "entity": entity, "ids": None if ids is None else [*ids]}
+        found = self.registry.rows(_OpenWorkflow, _OPEN, asked)
+        pauses = self.registry.rows(_PauseRow, _PAUSES, {"workflows": [row.id for row in found]})
         of: dict[UUID, list[tuple[datetime, datetime | None]]] = {}
         for pause in pauses:
             of.setdefault(pause.workflow_id, []).append((pause.began_at, pause.ended_at))
-        return [_workflow(row, tenant_slug, entity_slug, of.get(row.id, [])) for row, tenant_slug, entity_slug in found]
+        return [_workflow(row, of.get(row.id, [])) for row in found]
 
     def pause(self, workflow: UUID, at: datetime) -> None:
         """From `at` on its ticks do not count; again changes nothing."""
-        try:
-            with self.registry.sessions.begin() as session:
-                session.add(PauseRow(workflow_id=workflow, began_at=at))
-        except IntegrityError:
-            return
+        with self.registry.transaction() as connection:
+            insert(connection, "workflow_pauses", _PauseRow(workflow, at), unless_known=True)
 
     def resume(self, workflow: UUID, at: datetime) -> None:
         """From `at` on they count again; again changes nothing."""
-        with self.registry.sessions.begin() as session:
-            session.execute(
-                update(PauseRow).where(PauseRow.workflow_id == workflow, PauseRow.ended_at.is_(None)).values(ended_at=at)
+        with self.registry.transaction() as connection:
+            connection.execute(
+                "UPDATE registry.workflow_pauses SET ended_at = %s WHERE workflow_id = %s AND ended_at IS NULL", [at, workflow]
             )
 
     def close(self, workflow: UUID, at: datetime) -> None:
         """It is history from `at` on; again changes nothing."""
-        with self.registry.sessions.begin() as session:
-            session.execute(
-                update(WorkflowRow).where(WorkflowRow.id == workflow, WorkflowRow.closed_at.is_(None)).values(closed_at=at)
-            )
+        with self.registry.transaction() as connection:
+            connection.execute("UPDATE registry.workflows SET closed_at = %s WHERE id = %s AND closed_at IS NULL", [at, workflow])
 
 
-def _workflow(row: WorkflowRow, tenant: str, entity: str, pauses: list[tuple[datetime, datetime | None]]) -> Workflow:
+@dataclass(kw_only=True)
+class _WorkflowRow:
+    tenant_id: UUID
+    entity_id: UUID
+    runbook: str
+    cron: str | None
+    timezone: str | None
+    period_offset: int
+    pinned: str | None
+    id: UUID
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(kw_only=True)
+class _OpenWorkflow(_WorkflowRow):
+    tenant: str
+    entity: str
+
+
+@dataclass
+class _PauseRow:
+    workflow_id: UUID
+    began_at: datetime
+    ended_at: datetime | None = None
+    id: UUID = field(default_factory=uuid4)
+
+
+_OPEN = """
+    SELECT w.tenant_id, w.entity_id, w.runbook, w.cron, w.timezone, w.period_offset, w.pinned, w.id, w.created_at,
+        t.slug AS tenant, e.slug AS entity
+    FROM registry.workflows w JOIN registry.tenants t ON t.id = w.tenant_id JOIN registry.entities e ON e.id = w.entity_id
+    WHERE w.closed_at IS NULL AND t.status = 'ACTIVE' AND e.status = 'ACTIVE'
+        AND t.slug = coalesce(%(tenant)s, t.slug) AND w.runbook = coalesce(%(runbook)s, w.runbook)
+        AND e.slug = coalesce(%(entity)s, e.slug) AND (%(ids)s::uuid[] IS NULL OR w.id = ANY (%(ids)s))
+    ORDER BY t.slug, w.runbook, e.slug"""
+
+_PAUSES = """
+    SELECT workflow_id, began_at, ended_at, id FROM registry.workflow_pauses
+    WHERE workflow_id = ANY (%(workflows)s) ORDER BY began_at"""
+
+
+def _workflow(row: _OpenWorkflow, pauses: list[tuple[datetime, datetime | None]]) -> Workflow:
     when = Schedule(row.cron, row.timezone) if row.cron and row.timezone else None
-    binding = Binding(tenant, row.runbook, entity, when, row.period_offset, row.pinned)
+    binding = Binding(row.tenant, row.runbook, row.entity, when, row.period_offset, row.pinned)
     return Workflow(row.id, row.entity_id, binding, row.created_at, tuple(pauses))
