@@ -5,7 +5,7 @@ counts and a salted fingerprint, never a value.
 """
 
 # No `from __future__ import annotations`: Dagster inspects the annotation of `context`.
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from dagster import (
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from ntro_dagster.boundary.names import WORK_TAG
-from ntro_dagster.bundles import Bundle, bundle_of
+from ntro_dagster.bundles import Bundle
 from ntro_dagster.errors import NtroError
 from ntro_dagster.gl.held_back import EverythingElsePostedError
 from ntro_dagster.gl.periods import find, seal_closing
@@ -37,15 +37,14 @@ from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.due import DueRule, as_of, take_due_steps
 from ntro_dagster.orchestration.failures import Place, keep
 from ntro_dagster.orchestration.partitions import partitions_of
+from ntro_dagster.orchestration.subledger_asset import SubledgerAsset
+from ntro_dagster.orchestration.subledger_asset import subledger_asset as subledger_asset  # noqa: PLC0414 - for authors
 from ntro_dagster.orchestration.work import Work, waits
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.subledger.handle import SubledgerHandle
-from ntro_dagster.subledger.registry import SubledgerType, running, subledger_type
+from ntro_dagster.subledger.registry import SubledgerType, running
 from ntro_dagster.subledger.review import apply_signals
-from ntro_dagster.subledger.staging import Payload
-
-Author = Callable[[RunbookContext], AsyncIterator[Payload | Mapping[str, Any]]]
 
 
 class RecordsLostError(NtroError):
@@ -62,39 +61,6 @@ class AssetMissingError(NtroError):
     summary = "the version that the entity is pinned to has no such asset"
     detail = "version {version} does not fill {name}"
     mend = "unbind the entity, and bind it without --pin"
-
-
-@dataclass(frozen=True, slots=True)
-class SubledgerAsset:
-    """An author's function, and the subledger it fills: `name` as the author calls it.
-
-    Attributes:
-        rows: the subledgers of whose rows it makes its own; none: it reads documents.
-        earlier: whether it looks at the rows of the entity's earlier months too.
-    """
-
-    name: str
-    author: Author
-    rows: tuple[str, ...] = ()
-    earlier: bool = False
-
-    @property
-    def bundle(self) -> Bundle | None:
-        return bundle_of(self.author.__module__)
-
-    @property
-    def kind(self) -> SubledgerType:
-        """Raises `SubledgerNotFoundError`."""
-        bundle = self.bundle
-        return subledger_type(self.name, bundle.slug if bundle else None, bundle.version if bundle else None)
-
-    @property
-    def table(self) -> str:
-        return self.kind.table
-
-    @property
-    def key(self) -> AssetKey:
-        return ledger_key(self.table)
 
 
 def ledger_key(name: str) -> AssetKey:
@@ -131,20 +97,6 @@ async def show(context: AssetExecutionContext, run: RunbookContext, handle: Subl
     counts = await counts_of(handle, run.period)
     context.log_event(AssetObservation(ledger_key(handle.kind.table), partition=context.partition_key, metadata=counts))
     return counts
-
-
-def subledger_asset(name: str, *, rows: Sequence[str] = (), earlier: bool = False) -> Callable[[Author], SubledgerAsset]:
-    """Decorator for an async generator of payloads: the platform validates, stages, counts and fingerprints them.
-
-    Args:
-        rows: subledgers of whose reviewed rows the payloads are made (`run.rows`), instead of records of documents.
-        earlier: whether rows of the entity's earlier months are looked at too.
-    """
-
-    def wrap(author: Author) -> SubledgerAsset:
-        return SubledgerAsset(name, author, tuple(rows), earlier)
-
-    return wrap
 
 
 def documents_spec() -> AssetSpec:

@@ -7,10 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
-from dagster import AssetExecutionContext, MultiPartitionKey
 from psycopg.types.json import Jsonb
 
 from ntro_dagster.boundary.names import RUN_KEY_TAG, request_of
@@ -28,6 +27,9 @@ from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.handle import open as open_subledger
 from ntro_dagster.subledger.registry import SubledgerType
 from ntro_dagster.subledger.row import Row
+
+if TYPE_CHECKING:
+    from dagster import AssetExecutionContext
 
 T = TypeVar("T")
 
@@ -155,6 +157,8 @@ class RowsNotDeclaredError(NtroError):
 async def runbook_context(context: AssetExecutionContext) -> AsyncIterator[RunbookContext]:
     """The context of a partitioned step. Its connection serves the run's other steps as well; the reader's is opened by the
     first read, and closed when done."""
+    from dagster import MultiPartitionKey  # noqa: PLC0415 - authors import this module, and may need no Dagster
+
     key = context.partition_key
     assert isinstance(key, MultiPartitionKey)  # noqa: S101
     entity, period = key.keys_by_dimension["entity"], key.keys_by_dimension["period"]

@@ -9,9 +9,10 @@ from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, Materiali
 from psycopg import sql
 
 from ntro_dagster.bundles import Bundle
-from ntro_dagster.orchestration.assets import SubledgerAsset, counts_of, decisions_key, in_version, ledger_key, show
+from ntro_dagster.orchestration.assets import counts_of, decisions_key, in_version, ledger_key, show
 from ntro_dagster.orchestration.context import RunbookContext, in_partition
 from ntro_dagster.orchestration.partitions import partitions_of
+from ntro_dagster.orchestration.subledger_asset import SubledgerAsset
 from ntro_dagster.orchestration.work import LIMIT, Waiting
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.platforms.postgres.database import Actor, TenantDatabase

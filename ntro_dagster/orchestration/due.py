@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, date
 from string import Formatter
 from types import ModuleType
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from dagster import DagsterInstance
 from psycopg import sql
 
 from ntro_dagster.bundles import Bundle, RunbookInvalidError
@@ -23,6 +23,9 @@ from ntro_dagster.platforms.postgres.database import Actor
 from ntro_dagster.platforms.postgres.ledger_store import SCHEMA
 from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.registry import SubledgerNotFoundError, SubledgerType, subledger_type
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 
 class RunUnknownError(NtroError):

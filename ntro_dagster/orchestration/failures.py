@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from dagster import DagsterExecutionInterruptedError
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.errors import NtroError
@@ -61,6 +60,8 @@ def at_the_wall(place: Place) -> Iterator[None]:
         StepFailedError: for whatever was raised.
         KeyboardInterrupt, DagsterExecutionInterruptedError: where that was raised.
     """
+    from dagster import DagsterExecutionInterruptedError  # noqa: PLC0415 - authors import this module, and may need no Dagster
+
     try:
         yield
     except GeneratorExit:

@@ -37,6 +37,7 @@ from ntro_dagster.orchestration.due import DueRule, rules_of
 from ntro_dagster.orchestration.request_sensor import requests_sensor
 from ntro_dagster.orchestration.schedules import runbook_schedules
 from ntro_dagster.orchestration.sensors import proposals_sensor, sensor
+from ntro_dagster.orchestration.subledger_asset import SubledgerAsset, ledgers_of
 from ntro_dagster.orchestration.work import Work
 from ntro_dagster.platforms.environment import bound_tenant
 
@@ -65,7 +66,7 @@ class Runbook:
     """A bundle, read."""
 
     head: Frontmatter
-    ledgers: Sequence[assets.SubledgerAsset]
+    ledgers: Sequence[SubledgerAsset]
     version: str | None = None
     rules: Sequence[DueRule] = ()
     derivations: Sequence[Derivation] = ()
@@ -114,11 +115,6 @@ def _binds(node: ast.AST, name: str) -> bool:
         return node.name == name
     targets = [*node.targets] if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
-
-
-def ledgers_of(module: ModuleType) -> list[assets.SubledgerAsset]:
-    """The `@subledger_asset`s of an assets module, in the order they stand there."""
-    return [value for value in vars(module).values() if isinstance(value, assets.SubledgerAsset)]
 
 
 def runbook_definitions(runbook: Runbook, times: Sequence[Schedule] = ()) -> Definitions:

@@ -30,7 +30,7 @@ from ntro_dagster.bundles import Bundle, platform_bundle
 from ntro_dagster.bundles.places import place_of
 from ntro_dagster.bundles.problems import Problem, Severity, did_you_mean
 from ntro_dagster.errors import NtroError
-from ntro_dagster.orchestration.runbook import ledgers_of
+from ntro_dagster.orchestration.subledger_asset import ledgers_of
 from ntro_dagster.platforms.environment import bound_tenant
 from ntro_dagster.subledger.description import TypeDescription
 from ntro_dagster.subledger.registry import SubledgerType, load_types, subledger_types
@@ -118,6 +118,8 @@ class BundleLoader:
 
     def _look_at_dagster_asset(self, value: Any) -> None:
         """Dagster's own assets: allowed in the module, but under the tenant's name alone, for names are the instance's."""
+        if "dagster" not in sys.modules:  # nobody has imported it: there is nothing of it
+            return
         from dagster import AssetsDefinition, AssetSpec  # noqa: PLC0415
 
         if not isinstance(value, AssetsDefinition | AssetSpec):

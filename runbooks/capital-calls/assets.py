@@ -10,9 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from ntro_dagster.boundary.periods import last_day
-from ntro_dagster.orchestration.assets import subledger_asset
 from ntro_dagster.orchestration.context import RunbookContext
 from ntro_dagster.orchestration.due import StatusRule
+from ntro_dagster.orchestration.subledger_asset import subledger_asset
 from ntro_dagster.subledger.row import EXACT
 from ntro_dagster.subledger.staging import Payload
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from ntro_dagster.ingest.returns import read_expense
-from ntro_dagster.orchestration.assets import subledger_asset
 from ntro_dagster.orchestration.context import RunbookContext
+from ntro_dagster.orchestration.subledger_asset import subledger_asset
 from ntro_dagster.subledger.staging import Payload
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ntro_dagster.orchestration.assets import subledger_asset
 from ntro_dagster.orchestration.context import RunbookContext
+from ntro_dagster.orchestration.subledger_asset import subledger_asset
 from ntro_dagster.subledger.staging import Payload
 
 from .figures import Rent, Repair, Statement

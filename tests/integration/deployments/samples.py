@@ -73,7 +73,7 @@ ASSETS = '''"""From records to lines; where a file says so, it stands still in t
 import asyncio
 from pathlib import Path
 
-from ntro_dagster.orchestration.assets import subledger_asset
+from ntro_dagster.orchestration.subledger_asset import subledger_asset
 from ntro_dagster.subledger.staging import Payload
 
 WROTE = {code!r}
