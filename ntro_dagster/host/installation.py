@@ -176,7 +176,9 @@ class Installation:
 
     def write_workspace(self) -> None:
         """workspace.yaml, from the registry: tenants that are fully made."""
-        write_workspace(self.home, self._servable())
+        from ntro_dagster.host.surveys import surveyed  # noqa: PLC0415 - which a command that starts nothing does without
+
+        write_workspace(self.home, [slug for slug in self._servable() if surveyed(self.home, slug)])
 
     def _servable(self) -> list[str]:
         registry = self.registry()
@@ -192,7 +194,7 @@ class Installation:
         """
         from ntro_dagster.host.bindings import reconcile  # noqa: PLC0415 - which is about installations
         from ntro_dagster.host.deployments import let_go  # noqa: PLC0415 - the same
-        from ntro_dagster.host.surveys import survey_tenants  # noqa: PLC0415 - which a command that starts nothing does without
+        from ntro_dagster.host.surveys import survey_tenants, surveyed  # noqa: PLC0415 - as above
         from ntro_dagster.tenant.deployment import bring_up_to_date  # noqa: PLC0415 - the same
 
         running = {process.name for process in self.supervisor.status()}
@@ -206,9 +208,10 @@ class Installation:
             self._tell_places(slug)
             furnish_desk(self.home.tenant(slug), running=desk_name(slug) in running)
             reconcile(self, slug)  # which settles its deployments, too
-        survey_tenants(
-            self.home, [slug for slug in tenants if f"tenant-{slug}" not in running]
-        )  # others run the code they told of
+        told = {slug for slug in tenants if f"tenant-{slug}" in running and surveyed(self.home, slug)}  # of the code they run
+        if unsure := [slug for slug in tenants if slug not in told]:
+            survey_tenants(self.home, unsure)
+            self.write_workspace()
         for slug in tenants:
             self.supervisor.add(self.tenant_process(slug))
             self.supervisor.add(desk_process(self.home.tenant(slug)))

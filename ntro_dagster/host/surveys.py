@@ -102,10 +102,13 @@ def _bring_up_to_date(home: Home, slug: str) -> None:
 
 
 def survey_new_tenant(tenant: TenantHome) -> None:
-    """Before it has a process or a runbook. Raises: as `survey_tenants`."""
-    none = ActiveSet()
-    keep_survey(tenant.home, ask(tenant, none).survey)
-    write_private(tenant.active, none.to_json(), readers=tenant.user)
+    """Before it has a runbook. Raises: as `survey_tenants`."""
+    keep_survey(tenant.home, ask(tenant, ActiveSet()).survey)
+
+
+def surveyed(home: Home, slug: str) -> bool:
+    """Whether the tenant's code was ever asked. The workspace can make nothing of one that was not."""
+    return survey_file(home.surveys, slug).exists()
 
 
 def keep_survey(home: Home, survey: Survey) -> None:

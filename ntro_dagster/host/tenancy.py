@@ -13,6 +13,7 @@ import psycopg
 
 from ntro_dagster.boundary.names import entities_set
 from ntro_dagster.bundles import platform_bundle
+from ntro_dagster.bundles.active import ActiveSet
 from ntro_dagster.errors import UsageError
 from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.host.home import Role, TenantHome, write_private
@@ -63,18 +64,21 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     finally:
         registry.dispose()
     home.create()
+    write_private(home.active, ActiveSet().to_json(), readers=home.user)
     with ThreadPoolExecutor(max_workers=1) as beside:
         surveyed = beside.submit(survey_new_tenant, home)
         urls = _database(installation, home, tenant, name)
+        write_environment(
+            home.process_env,
+            {
+                **home.places,
+                "NTRO_PLATFORM_URL": urls.app,
+                "NTRO_SALT": secrets.token_hex(32),
+            },
+        )
+        if _runs(installation):  # it imports what the survey imports, and nobody asks it anything before that is over
+            installation.supervisor.add(installation.tenant_process(slug))
         surveyed.result()
-    write_environment(
-        home.process_env,
-        {
-            **home.places,
-            "NTRO_PLATFORM_URL": urls.app,
-            "NTRO_SALT": secrets.token_hex(32),
-        },
-    )
     _serve(installation, slug)
     return tenant
 
@@ -96,9 +100,13 @@ def _database(installation: Installation, home: TenantHome, tenant: Tenant, name
 def _serve(installation: Installation, slug: str) -> None:
     """Its code location, and its process where the others run."""
     installation.write_workspace()
-    if any(process.name == "webserver" for process in installation.supervisor.status()):
+    if _runs(installation):
         installation.start_services(new_tenant=slug)
         installation.reload_locations()
+
+
+def _runs(installation: Installation) -> bool:
+    return any(process.name == "webserver" for process in installation.supervisor.status())
 
 
 def _introduce(owner_dsn: str, tenant: Tenant, name: str) -> None:

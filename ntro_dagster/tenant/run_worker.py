@@ -24,7 +24,7 @@ from multiprocessing.context import BaseContext, ForkServerContext, ForkServerPr
 from ntro_dagster.tenant.limits import RunLimits
 
 START_METHOD = "NTRO_RUN_START_METHOD"
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
 RUN = "run"
 """What `ps` calls the process of one."""
 
@@ -61,6 +61,16 @@ def called(name: str) -> None:
     """This process, by `ps` and whoever else asks the system; up to 15 letters."""
     if sys.platform == "linux":
         _prctl(PR_SET_NAME, name.encode())
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Of those below this process, whoever loses its parent in here becomes a child of this process."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _prctl(option: int, value: int | bytes) -> None:

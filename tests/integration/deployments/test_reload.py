@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ from ntro_dagster.host.installation import credential
 from ntro_dagster.host.orphans import gone
 from ntro_dagster.host.tenancy import create_tenant, ensure_entities
 from ntro_dagster.tenant.deployment import Change, TablesInUseError, carry_out
-from ntro_dagster.tenant.fork_server import is_fork_server
+from ntro_dagster.tenant.fork_server import NAME, is_fork_server
 from ntro_dagster.workspace.deployments import Act
 
 OTHER = "beta"
@@ -240,3 +241,22 @@ def test_every_run_names_its_code(site: Site) -> None:
     assert ran <= known.keys()
     assert all(row["code"].startswith("s_") and (row["runbook"] is None) == (row["version"] is None) for row in rows)
     assert json.dumps([row["runbook"] for row in rows]).count("r-00") >= 3
+
+
+def test_a_fork_server_forks_its_successor_and_a_dead_one_is_begun_anew(
+    site: Site, held: Sample, gate: Path, tmp_path: Path
+) -> None:
+    code_server = site.process(f"tenant-{TENANT}")
+    for code, forked in (("forked", True), ("forked again", True), ("begun anew", False), ("forked from that", True)):
+        (old,) = fork_servers(site)
+        if not forked:
+            old.kill()
+        Runbooks(site.installation).deploy(held.slug, TENANT, push(site, replace(held, code=code), tmp_path).version)
+        run = launch(site, "r_00", "one")
+        assert succeeded(site, run)
+        assert (gate / f"wrote-{run}").read_text() == code
+        eventually(partial(gone, old), "the fork server of the old code ends")
+        (now,) = fork_servers(site)
+        assert (now.name() == NAME) is forked
+        assert now.ppid() == code_server.pid
+    assert [child for child in code_server.children() if child.status() == psutil.STATUS_ZOMBIE] == []
