@@ -12,8 +12,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from openpyxl.cell import WriteOnlyCell
-
 from ntro_dagster.errors import NtroError
 from ntro_dagster.subledger.raw import storable
 
@@ -84,6 +82,8 @@ def as_cell(sheet: Any, value: Any) -> Any:
     held = in_xlsx(value)
     if not isinstance(held, str) or not written(value).startswith(FORMULA):
         return held
+    from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415 - 10 MB that only sheets need
+
     cell: Any = WriteOnlyCell(sheet, "")
     cell._value, cell.data_type = held, "s"  # the setter would make a formula of it
     cell.quotePrefix = True

@@ -15,9 +15,6 @@ from io import TextIOWrapper
 from typing import IO, Any
 
 from fastapi import APIRouter, Request
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.styles import Font
 from psycopg import sql
 from starlette.responses import Response, StreamingResponse
 
@@ -161,9 +158,13 @@ async def turn(desk: Desk) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _book(desk: Desk, kind: TypeDescription) -> Iterator[tuple[Workbook, Any]]:
+def _book(desk: Desk, kind: TypeDescription) -> Iterator[tuple[Any, Any]]:
     """A workbook whose lines go to a file each sheet has; it is taken away also where the book is never finished."""
-    book = Workbook(write_only=True)
+    from openpyxl import Workbook  # noqa: PLC0415 - 10 MB that only sheets need
+    from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415
+    from openpyxl.styles import Font  # noqa: PLC0415
+
+    book: Any = Workbook(write_only=True)
     sheet: Any = book.create_sheet(kind.table[:31])
     sheet.freeze_panes = "B2"
     header = []

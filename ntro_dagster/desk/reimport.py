@@ -13,7 +13,6 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from openpyxl import load_workbook
 from psycopg import sql
 from pydantic import Field
 from starlette.datastructures import UploadFile
@@ -173,6 +172,8 @@ Line = tuple[int, dict[str, Any]]
 
 def _read(content: bytes, kind: TypeDescription) -> list[Line]:
     """The lines that say something. Raises: `SheetUnreadableError`."""
+    from openpyxl import load_workbook  # noqa: PLC0415 - 10 MB that only sheets need
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_UNPACKED:

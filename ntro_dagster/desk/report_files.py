@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from jinja2 import Environment, FileSystemLoader
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.styles import Font
 
 from ntro_dagster.desk.cells import as_cell, in_csv
 from ntro_dagster.desk.export import ABOUT, MOST_LINES, ExportTooLargeError, released
@@ -45,6 +42,8 @@ def _in_csv(cell: Cell, column: Column) -> str:
 
 async def write_xlsx(report: Report, file: IO[bytes], *, tenant: str) -> int:
     """Raises: `ExportTooLargeError`."""
+    from openpyxl import Workbook  # noqa: PLC0415 - 10 MB that only sheets need
+
     book = Workbook(write_only=True)
     sheet: Any = book.create_sheet(report.name or "report")
     about: Any = book.create_sheet(ABOUT)
@@ -65,6 +64,9 @@ async def write_xlsx(report: Report, file: IO[bytes], *, tenant: str) -> int:
 
 
 def _bold(sheet: Any, value: Any) -> Any:
+    from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415 - 10 MB that only sheets need
+    from openpyxl.styles import Font  # noqa: PLC0415
+
     cell = value if hasattr(value, "data_type") else WriteOnlyCell(sheet, value)
     cell.font = Font(bold=True)
     return cell
