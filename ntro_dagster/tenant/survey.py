@@ -97,6 +97,7 @@ def main() -> None:
             traceback.print_exc()
             found = {"refused": load_failure(error, active.bundles)}
     said.write(json.dumps(found))
+    said.flush()
 
 
 if __name__ == "__main__":

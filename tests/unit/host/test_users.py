@@ -17,6 +17,7 @@ from ntro_dagster.host.home import Home, TenantHome, UnsafeDirectoryError, priva
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.ownership import UsersFixedError, choose_users
 from ntro_dagster.host.permissions import Access, hand_over, write_private
+from ntro_dagster.host.surveyor import Surveyor, SurveyorGoneError
 from ntro_dagster.host.users import Users, UsersDamagedError, UsersExhaustedError, UsersImpossibleError, acting_as, first_users
 from ntro_dagster.ingest.store import DocumentStore
 
@@ -308,12 +309,18 @@ def test_code_is_asked_as_somebody_who_owns_nothing(home: Home, monkeypatch: pyt
         asked.append(options)
         raise subprocess.SubprocessError
 
+    def gone(*_: Any, user: int | None, **__: Any) -> bytes:
+        asked.append({"user": user})
+        raise SurveyorGoneError
+
+    monkeypatch.setattr(Surveyor, "ask", gone)
     monkeypatch.setattr(surveys.subprocess, "run", run)
     with pytest.raises(surveys.SurveyFailedError):
         surveys.survey_tenants(home, ["acme"])
     known = home.users
     assert known
     assert known.surveyor not in {known.workspace, *known.tenants.values()}
-    assert (asked[0]["user"], asked[0]["group"], asked[0]["extra_groups"]) == (known.surveyor, known.surveyor, [])
+    assert asked[0]["user"] == known.surveyor
+    assert (asked[1]["user"], asked[1]["group"], asked[1]["extra_groups"]) == (known.surveyor, known.surveyor, [])
     for path in (acme.root, acme.logs, acme.documents, home.surveys, home.root / "tenants"):
         assert as_user(known.surveyor, lambda path=path: list(path.iterdir())) == 1, path  # type: ignore[misc]
