@@ -1,7 +1,7 @@
 """How our programs begin: without Python's search for garbage, until everything is imported.
 
 Dagster's modules are half a million objects that all stay, and the search visits them again and again while they come: a
-quarter of what a start costs (docs/performance.md).
+fifth of what a start costs (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.subledger.deployment import deploy
 
-# Homes of several workers start at one moment, and a port that is free then is free for each of them.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ.setdefault("NTRO_FIRST_DESK_PORT", str(8600 + 400 * _WORKER))
+# Homes of several workers start at one moment, and a port that is free then is free for each of them. What the process that
+# starts the workers has chosen for itself, they inherit.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["NTRO_FIRST_DESK_PORT"] = str(9000 + 400 * int(worker.removeprefix("gw")))
+os.environ.setdefault("NTRO_FIRST_DESK_PORT", "8600")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -36,6 +36,7 @@ class Surveyor:
             process, asking = self._running
             self._running = None
             asking.close()
+            process.kill()
             process.wait()
 
     def ask(self, environment: Mapping[str, str], complaints: int, *, user: int | None, seconds: float) -> bytes:
@@ -47,7 +48,7 @@ class Surveyor:
         """
         answer, end = os.pipe()
         try:
-            process = self._begin({"environment": dict(environment), "user": user}, end, complaints)
+            process = self._begin({"environment": dict(environment), "user": user}, end, complaints, seconds)
         except OSError as error:
             os.close(answer)
             raise SurveyorGoneError from error
@@ -55,7 +56,7 @@ class Surveyor:
             os.close(end)
         try:
             return _read(answer, seconds)
-        except subprocess.TimeoutExpired:
+        except BaseException:  # also a Ctrl-C
             if process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -65,13 +66,14 @@ class Surveyor:
             if process is not None:
                 os.close(process)
 
-    def _begin(self, request: Mapping[str, object], answer: int, complaints: int) -> int | None:
+    def _begin(self, request: Mapping[str, object], answer: int, complaints: int, seconds: float) -> int | None:
         """A descriptor of the process, None where it has ended already. Raises: OSError."""
         with self._turn:
             if self._running is None:
                 self._running = _started()
             try:
                 asking = self._running[1]
+                asking.settimeout(seconds)
                 socket.send_fds(asking, [json.dumps(request).encode()], [answer, complaints])
                 said, process, _, _ = socket.recv_fds(asking, 1, 1)
                 if not said:

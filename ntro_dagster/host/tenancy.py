@@ -19,7 +19,7 @@ from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.host.home import Role, TenantHome, write_private
 from ntro_dagster.host.installation import Installation, credential
 from ntro_dagster.host.launch import write_environment
-from ntro_dagster.host.surveys import survey_new_tenant
+from ntro_dagster.host.surveys import survey_new_tenant, surveyed
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.tenant.deployment import bring_up_to_date
 from ntro_dagster.tenant.entities import Entity, close_entity, create_entities
@@ -57,28 +57,30 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     registry = installation.registry()
     try:
         known = any(tenant.slug == slug for tenant in registry.tenants())
-        if known and home.process_env.exists():
-            _serve(installation, slug)  # a crash may have come between the last two steps
+        if known and home.process_env.exists() and surveyed(installation.home, slug):
+            _serve(installation, slug)  # where a crash came before that
             raise TenantExistsError(slug=slug)
         tenant = registry.tenant(slug) if known else registry.create_tenant(slug, platform)
     finally:
         registry.dispose()
     home.create()
-    write_private(home.active, ActiveSet().to_json(), readers=home.user)
+    if not home.active.exists():
+        write_private(home.active, ActiveSet().to_json(), readers=home.user)
     with ThreadPoolExecutor(max_workers=1) as beside:
-        surveyed = beside.submit(survey_new_tenant, home)
+        survey = beside.submit(survey_new_tenant, home)
         urls = _database(installation, home, tenant, name)
-        write_environment(
-            home.process_env,
-            {
-                **home.places,
-                "NTRO_PLATFORM_URL": urls.app,
-                "NTRO_SALT": secrets.token_hex(32),
-            },
-        )
+        if not home.process_env.exists():
+            write_environment(
+                home.process_env,
+                {
+                    **home.places,
+                    "NTRO_PLATFORM_URL": urls.app,
+                    "NTRO_SALT": secrets.token_hex(32),
+                },
+            )
         if _runs(installation):  # it imports what the survey imports, and nobody asks it anything before that is over
             installation.supervisor.add(installation.tenant_process(slug))
-        surveyed.result()
+        survey.result()
     _serve(installation, slug)
     return tenant
 

@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -216,10 +217,58 @@ _ADVICE = {
 }
 
 
+_PYTHONS_OWN = [
+    "argparse",
+    "bdb",
+    "cmd",
+    "code",
+    "codeop",
+    "concurrent.futures.thread",
+    "configparser",
+    "email.generator",
+    "fractions",
+    "gettext",
+    "glob",
+    "html",
+    "html.parser",
+    "http.client",
+    "http.server",
+    "logging.config",
+    "logging.handlers",
+    "multiprocessing",
+    "multiprocessing.reduction",
+    "pdb",
+    "pickle",
+    "pkgutil",
+    "pprint",
+    "shlex",
+    "smtplib",
+    "socketserver",
+    "sqlite3",
+    "statistics",
+    "termios",
+    "tomllib",
+    "unittest",
+    "unittest.mock",
+    "xml.etree.ElementTree",
+    "zipfile",
+]
+"""What Dagster and bundles import of it, beside what this program has imported already."""
+
+
+def _in_reach(path: Path) -> bool:
+    return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.parents))
+
+
 def _become_nobody(needed: list[Path]) -> None:
-    """Of root: else the code could send signals to anything. Not where nobody can reach what the process still has to read."""
-    if os.geteuid() != 0 or not all(part.stat().st_mode & stat.S_IXOTH for path in needed for part in (path, *path.parents)):
+    """Of root: else the code could send signals to anything. Not where nobody can reach what the process still has to read; where
+    that is Python itself (root may have it below /root), most of it is imported before.
+    """
+    if os.geteuid() != 0 or not all(map(_in_reach, needed)):
         return
+    if not _in_reach(Path(sys.base_prefix)):
+        for name in _PYTHONS_OWN:
+            import_module(name)
     nobody = pwd.getpwnam("nobody")
     os.setgroups([])
     os.setgid(nobody.pw_gid)

@@ -16,9 +16,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, util
+from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
@@ -29,8 +31,8 @@ from ntro_dagster.tenant.fresh_code import forget_made, fresh_code
 NAME = "fork-server"
 """As `ps` shows it."""
 
-MOST_SUCCESSORS = 50
-"""One after the other; then a fresh interpreter begins anew: each keeps some MB of the code before."""
+MOST_SUCCESSORS = 10
+"""One after the other; then a fresh interpreter begins anew: each stands on its predecessor's stack and keeps its code."""
 PATIENCE_S = 10.0
 """For a fork that was asked for; a fork server that has only just begun has to import its own code first."""
 
@@ -80,19 +82,49 @@ def replace_fork_server(definitions: str) -> None:
     """From now on runs come from a new one, which has imported what the definitions are now. Runs at work keep the old one alive;
     it ends with the last of them.
     """
+    global _generation, _libraries
     known: Any = forkserver._forkserver
-    old = _ForkServer(known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid)
-    if old.process is None:
+    if known._forkserver_pid is None:
         return
-    successor = _successor(definitions) if _lives(old.process) and _may_fork_again() else None
+    libraries, successor = _installed(), None
+    if libraries is not None and libraries == _libraries and _generation < MOST_SUCCESSORS and _lives(known._forkserver_pid):
+        successor = _successor(definitions)
+    found = successor or _ForkServer(None, None, None)
     with known._lock:
-        found = successor or _ForkServer(None, None, None)
+        old = _ForkServer(known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid)  # if one died, the next
         known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = found.address, found.alive, found.process
+    _generation, _libraries = (_generation + 1 if successor else 0), libraries
     os.close(old.alive)  # each of its runs holds this pipe too
     if not util.is_abstract_socket_namespace(old.address):
         os.unlink(old.address)  # noqa: PTH108
-    threading.Thread(target=os.waitpid, args=(old.process, 0), name="ntro-retired-fork-server", daemon=True).start()
+    threading.Thread(target=_await, args=(old.process,), name="ntro-retired-fork-server", daemon=True).start()
     known.ensure_running()
+
+
+_generation = 0
+"""How many successors lie between this fork server and a fresh interpreter."""
+_libraries: object = None
+"""What was installed when the fork server, or the first of its line, imported it (`_installed`)."""
+
+
+def _installed() -> object:
+    """Changes with every library that is installed or removed. None: nobody can tell, so nothing imported before may be kept."""
+    if os.environ.get("PYTHONPATH"):
+        return None
+    places = [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+    return [(place, place.stat().st_mtime_ns) for place in places if place.is_dir()]
+
+
+def _lives(process: int) -> bool:
+    """Of a child of ours; one that does not is left to whoever waits for it."""
+    with suppress(ChildProcessError):
+        return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    return False
+
+
+def _await(process: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(process, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +138,7 @@ class _ForkServer:
 
 def _fork(not_its: Sequence[int]) -> None:
     """What `multiprocessing.forkserver.ForkServer.ensure_running` does, by a fork."""
+    global _libraries  # noqa: PLW0603
     known: Any = forkserver._forkserver
     ours, alive = os.pipe()  # the other end of it is held by the code server and by every run: they are gone when it ends
     with _listening() as listener:
@@ -119,6 +152,7 @@ def _fork(not_its: Sequence[int]) -> None:
             _serve(listener.detach(), ours)
     os.close(ours)
     known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive, process
+    _libraries = _installed()
 
 
 @contextmanager
@@ -130,47 +164,57 @@ def _listening() -> Iterator[socket.socket]:
         yield listener
 
 
-_generation = 0  # how many successors lie between this fork server and the code server
-
-
 def _successor(definitions: str) -> _ForkServer | None:
     """One forked from the fork server there is. None where that cannot be had: the next is a fresh interpreter then."""
     if sys.platform != "linux":
         return None
-    ours, alive = os.pipe()
-    said, tell = multiprocessing.Pipe(duplex=False)
+    attempt: Future[_ForkServer] = Future()
+    threading.Thread(target=_try, args=(attempt, definitions), name="ntro-fork-server-successor", daemon=True).start()
     try:
-        with _listening() as listener, run_worker.adopting(), connection.Connection(ours, writable=False) as end:
-            address = listener.getsockname()
-            parent: Any = multiprocessing.get_context("forkserver").Process(
-                target=_fork_again, args=(definitions, listener, end, tell)
-            )
-            parent.start()
-            tell.close()
-            if not said.poll(PATIENCE_S):
-                raise TimeoutError
-            process = said.recv()
-            parent.join(PATIENCE_S)
-        if not _lives(process):
-            raise ChildProcessError
-    except (OSError, EOFError):
-        os.close(alive)  # whoever was forked after all ends by that
+        return attempt.result(PATIENCE_S)
+    except Exception:
+        attempt.add_done_callback(_give_up)
         _logger.exception("Runs are not forked from a fork of the fork server, but of a fresh interpreter")
         return None
-    finally:
-        said.close()
+
+
+def _try(attempt: Future[_ForkServer], definitions: str) -> None:
+    try:
+        attempt.set_result(_forked_again(definitions))
+    except BaseException as error:
+        attempt.set_exception(error)
+
+
+def _give_up(attempt: Future[_ForkServer]) -> None:
+    """Of one that came too late."""
+    if attempt.exception() is None:
+        late = attempt.result()
+        os.close(late.alive)
+        _await(late.process)
+
+
+def _forked_again(definitions: str) -> _ForkServer:
+    """Raises: OSError, EOFError."""
+    with _listening() as listener:
+        address = listener.getsockname()
+        ours, alive = os.pipe()
+        said, tell = multiprocessing.Pipe(duplex=False)
+        try:
+            with said, connection.Connection(ours, writable=False) as end, run_worker.adopting():
+                parent: Any = multiprocessing.get_context("forkserver").Process(
+                    target=_fork_again, args=(definitions, listener, end, tell)
+                )
+                parent.start()
+                tell.close()
+                process = said.recv()
+                parent.join()
+            if os.waitpid(process, os.WNOHANG) != (0, 0):  # it is our child, and lives
+                raise ChildProcessError
+        except BaseException:
+            os.close(alive)  # whoever was forked after all ends by that
+            os.unlink(address)  # noqa: PTH108
+            raise
     return _ForkServer(address, alive, process)
-
-
-def _lives(child: int) -> bool:
-    """Raises: ChildProcessError where it is not ours."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
-def _may_fork_again() -> bool:
-    global _generation  # noqa: PLW0603
-    _generation = (_generation + 1) % (MOST_SUCCESSORS + 1)
-    return _generation > 0
 
 
 def _fork_again(definitions: str, listener: socket.socket, end: connection.Connection, tell: connection.Connection) -> None:
@@ -192,6 +236,8 @@ def _fork_again(definitions: str, listener: socket.socket, end: connection.Conne
             importlib.import_module(definitions)
         forget_made()
         importlib.import_module("ntro_dagster.tenant.warm").warm()
+        alive = os.dup(end.fileno())
+        end.close()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -199,7 +245,7 @@ def _fork_again(definitions: str, listener: socket.socket, end: connection.Conne
         if status:
             sys.stderr.flush()
             os._exit(status)
-    _serve(listener.detach(), os.dup(end.fileno()))
+    _serve(listener.detach(), alive)
 
 
 def _serve(listener: int, alive: int) -> NoReturn:

@@ -38,6 +38,6 @@ def reload(server: Any, definitions: str) -> None:
         server._loaded_repositories = loaded
         server._serializable_load_error = None
         server._server_id = str(uuid.uuid4())  # by which the workspace sees that it must ask again
-        server.code = code
         with server._execution_lock:  # under which runs are made
             replace_fork_server(definitions)
+        server.code = code

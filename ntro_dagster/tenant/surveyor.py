@@ -55,7 +55,7 @@ def _survey(request: dict[str, Any], answer: int, complaints: int) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(answer, 1)
         os.dup2(complaints, 2)
-        os.closerange(3, max(answer, complaints) + 1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(request["environment"])
         if (user := request["user"]) is not None:

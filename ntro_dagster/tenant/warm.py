@@ -57,6 +57,14 @@ def _undisturbed() -> Iterator[None]:
 def warm() -> None:
     """Import the definitions and build what is built lazily."""
     pause_collector()
+    try:
+        _get_warm()
+        gc.collect()
+    finally:
+        resume_collector()  # a collection of what there is now would copy every page it visits into the child that runs it
+
+
+def _get_warm() -> None:
     for name in (*AT_THE_TOP, *WITHIN_FUNCTIONS):
         importlib.import_module(name)
     from ntro_dagster.ingest.returns.vocabulary import vocabulary  # noqa: PLC0415
@@ -68,8 +76,6 @@ def warm() -> None:
     with _undisturbed():
         run_for_nobody()
     vocabulary()  # the YAML takes as long to read as a small return
-    gc.collect()
-    resume_collector()  # a collection of what there is now would copy every page it visits into the child that runs it
 
 
 warm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -247,10 +248,13 @@ def test_a_fork_server_forks_its_successor_and_a_dead_one_is_begun_anew(
     site: Site, held: Sample, gate: Path, tmp_path: Path
 ) -> None:
     code_server = site.process(f"tenant-{TENANT}")
-    for code, forked in (("forked", True), ("forked again", True), ("begun anew", False), ("forked from that", True)):
+    cases = {"forked": True, "forked again": True, "died": False, "forked from that": True, "a library installed": False}
+    for code, forked in cases.items():
         (old,) = fork_servers(site)
-        if not forked:
+        if code == "died":
             old.kill()
+        if code == "a library installed":
+            os.utime(Path(psutil.__file__).parents[1])
         Runbooks(site.installation).deploy(held.slug, TENANT, push(site, replace(held, code=code), tmp_path).version)
         run = launch(site, "r_00", "one")
         assert succeeded(site, run)

@@ -52,13 +52,15 @@ TENANT_POINTS = {
     "registered": ("ntro_dagster.workspace.registry", "Registry.create_tenant", 1),
     "some roles": ("ntro_dagster.platforms.postgres.roles", "_ensure_login", 3),
     "database made": ("ntro_dagster.host.tenancy", "provision_database", 1),
-    "some credentials": ("ntro_dagster.host.tenancy", "write_private", 2),
+    "some credentials": ("ntro_dagster.host.tenancy", "write_private", 3),
     "some migrations": ("ntro_dagster.platforms.migrations", "_apply", 3),
     "migrated": ("ntro_dagster.tenant.deployment", "deploy", 1),
     "brought up to date": ("ntro_dagster.host.tenancy", "bring_up_to_date", 1),
     "introduced": ("ntro_dagster.host.tenancy", "_introduce", 1),
     "environment written": ("ntro_dagster.host.tenancy", "write_environment", 1),
-    "process started": ("ntro_dagster.host.supervision", "Supervisor.add", 2),
+    "process started": ("ntro_dagster.host.supervision", "Supervisor.add", 1),
+    "surveyed": ("ntro_dagster.host.tenancy", "survey_new_tenant", 1),
+    "desk started": ("ntro_dagster.host.supervision", "Supervisor.add", 4),
     "serving": ("ntro_dagster.host.installation", "Installation.start_services", 1),
 }
 SHORT = {"process started", "partition added"}

@@ -454,6 +454,19 @@ def test_code_that_root_looks_over_is_nobody(bundle: Path) -> None:
     assert check(bundle) == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import dagster",
+        "from ntro_dagster.orchestration.assets import subledger_asset as by_its_old_name",
+        "import http.client, pickle, sqlite3, statistics, tomllib, unittest.mock, xml.etree.ElementTree",
+    ],
+)
+def test_a_bundle_imports_what_is_there(bundle: Path, line: str) -> None:
+    append("assets.py", f"{line}\n")(bundle)
+    assert [problem.message for problem in errors(examine(bundle).problems)] == []
+
+
 def test_what_a_bundle_prints_is_no_answer(bundle: Path) -> None:
     append("assets.py", "\nprint('{}')\n")(bundle)
     assert check(bundle) == []
