@@ -37,7 +37,7 @@ from ntro_dagster.cli import (
     workflows,
 )
 from ntro_dagster.cli.invocation import HomeOption, JsonOption, command, invocation
-from ntro_dagster.startup import collect_rarely
+from ntro_dagster.startup import collect_rarely, leave_unsearched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect_rarely()
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    raise SystemExit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    leave_unsearched()
+    raise SystemExit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -188,7 +188,7 @@ class Installation:
             registry.dispose()
 
     def start_services(self, new_tenant: str | None = None) -> None:
-        """Relay, webserver, daemon and one code server per tenant, each surveyed before it starts, or beside its start when it is new.
+        """Relay, webserver, daemon and one code server per tenant, each surveyed before it starts, a new one beside its start.
 
         Returns when they answer and whatever had died is well again. Args: `new_tenant`: what runs already is not looked after.
         """
