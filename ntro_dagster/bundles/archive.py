@@ -128,7 +128,7 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
 def _check_path(relative: str) -> None:
     parts = PurePosixPath(relative).parts
     right = relative.isprintable() and "\\" not in relative and ":" not in relative and len(relative) <= LONGEST_PATH
-    if not right or relative.startswith("/") or ".." in parts or "/".join(parts) != relative:
+    if not relative or not right or relative.startswith("/") or ".." in parts or "/".join(parts) != relative:
         raise BundleRefusedError(path=repr(relative), why="is not a path within the bundle")
 
 
@@ -186,7 +186,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise BundleRefusedError(path=path.name, why=f"has {path.stat().st_size:,} bytes, more than a bundle may have")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not member.filename.endswith("/")]  # is_dir() needs a name
             if len(members) > MOST_FILES or sum(member.file_size for member in members) > LARGEST_BUNDLE:
                 raise BundleRefusedError(path=path.name, why="unpacks to more than a bundle may have")
             seen: set[str] = set()

@@ -18,7 +18,7 @@ from ntro_dagster.errors import UsageError
 from ntro_dagster.gl.chart import install_chart
 from ntro_dagster.host.home import Role, TenantHome, write_private
 from ntro_dagster.host.installation import Installation, credential
-from ntro_dagster.host.launch import write_environment
+from ntro_dagster.host.launch import read_environment, write_environment
 from ntro_dagster.host.surveys import survey_new_tenant, surveyed
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials, provision_database
 from ntro_dagster.tenant.deployment import bring_up_to_date
@@ -69,17 +69,17 @@ def create_tenant(installation: Installation, slug: str, *, name: str, platform:
     with ThreadPoolExecutor(max_workers=1) as beside:
         survey = beside.submit(survey_new_tenant, home)
         urls = _database(installation, home, tenant, name)
-        if not home.process_env.exists():
-            write_environment(
-                home.process_env,
-                {
-                    **home.places,
-                    "NTRO_PLATFORM_URL": urls.app,
-                    "NTRO_SALT": secrets.token_hex(32),
-                },
-            )
+        before = read_environment(home.process_env) if home.process_env.exists() else {}
+        write_environment(
+            home.process_env,
+            {
+                **home.places,
+                "NTRO_PLATFORM_URL": urls.app,
+                "NTRO_SALT": before.get("NTRO_SALT") or secrets.token_hex(32),
+            },
+        )
         if _runs(installation):  # it imports what the survey imports, and nobody asks it anything before that is over
-            installation.supervisor.add(installation.tenant_process(slug))
+            _begin(installation, slug)
         survey.result()
     _serve(installation, slug)
     return tenant
@@ -105,6 +105,15 @@ def _serve(installation: Installation, slug: str) -> None:
     if _runs(installation):
         installation.start_services(new_tenant=slug)
         installation.reload_locations()
+
+
+def _begin(installation: Installation, slug: str) -> None:
+    """The tenant's process; one that a crash left behind knows a password that is no more."""
+    process = installation.tenant_process(slug)
+    if any(each.name == process.name for each in installation.supervisor.status()):
+        installation.supervisor.restart(process.name)
+    else:
+        installation.supervisor.add(process)
 
 
 def _runs(installation: Installation) -> bool:

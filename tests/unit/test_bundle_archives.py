@@ -60,6 +60,18 @@ def text(path: Path) -> Path:
     return path
 
 
+def nameless(path: Path) -> Path:
+    """Of a member whose name the directory of the archive has lost: zipfile writes none like it, and reads it."""
+    content = bytearray(archive(path, ("x", b"")).read_bytes())
+    entry, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    length = content[entry + 28]
+    content[entry + 28] = 0
+    content[end + 12] -= length
+    del content[entry + 46 : entry + 46 + length]
+    path.write_bytes(content)
+    return path
+
+
 BAD: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "traversal": (lambda p: archive(p, ("../assets.py", b"")), "../assets.py", "not a path within"),
     "deep traversal": (lambda p: archive(p, ("subledgers/../../x.py", b"")), "../../x.py", "not a path within"),
@@ -81,6 +93,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "large file": (lambda p: archive(p, ("a", bytes(LARGEST_FILE + 1))), "a", f"{LARGEST_FILE + 1:,} bytes"),
     "a gigabyte": (sparse, "bad.zip", "1,073,741,824 bytes"),
     "lying": (lying, "bad.zip", "BadZipFile"),
+    "no name": (nameless, "''", "not a path within"),
     "no archive": (text, "bad.zip", "BadZipFile"),
 }
 
