@@ -71,6 +71,7 @@ def _heard(ask: Callable[[], Any]) -> str:
         return serialize_value(serializable_error_info_from_exc_info(sys.exc_info()))
 
 
+@pytest.mark.long  # that the tests before can fail
 def test_without_either_half_everything_is_heard(place: Place) -> None:
     for context in place.code_locations():
         heard = told(everything(context, place.instance, UNWALLED))

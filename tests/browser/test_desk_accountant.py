@@ -338,8 +338,8 @@ def judge(world: World, changed: list[dict[str, Any]]) -> None:
     assert world.client.value("SELECT count(*) FROM ledgers.journals") == seeded.rows - len(turned_down)
 
 
-def test_a_hundred_rows(pictures: Path) -> None:
-    walk(100, pictures)
+def test_fifty_rows(pictures: Path) -> None:
+    walk(50, pictures)
 
 
 @pytest.mark.long

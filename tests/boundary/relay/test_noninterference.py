@@ -31,7 +31,7 @@ from ntro_dagster.orchestration.context import RunbookContext
 from ntro_dagster.platforms.postgres.roles import DatabaseCredentials
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
-SHORT, LONG = range(2), range(2, 120)
+SHORT, LONG = range(1), range(1, 120)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ POINTS = {
     "followed": (HOST, "Runbooks._follow", 2, AFTER),
     "ended": (HOST, "Deployments.end", 1, AFTER),
 }
-SHORT = {"second migration", "carried out"}
+SHORT = {"carried out"}
 MIGRATES = {"first migration", "second migration", "views drawn"}
 UNPACKS = {"in the midst of unpacking", "unpacked and not renamed", "all unpacked", "verified"}
 WITHDRAWS = [point for point in POINTS if point not in MIGRATES | UNPACKS | {"unpacked", "migrated", "attached"}]

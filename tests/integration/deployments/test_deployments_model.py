@@ -176,7 +176,7 @@ def pushed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_few_sequences(site: Site, tmp_path: Path) -> None:
-    explore(site, tmp_path, 3, 8)
+    explore(site, tmp_path, 2, 8)
 
 
 @pytest.mark.long

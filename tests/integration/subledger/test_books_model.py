@@ -288,7 +288,7 @@ def machine(tenant: Tenant) -> Iterator[type[Walk]]:
 
 
 def test_a_short_walk(machine: type[Walk]) -> None:
-    run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=15, stateful_step_count=30, derandomize=True))
+    run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=8, stateful_step_count=30, derandomize=True))
 
 
 @pytest.mark.long

@@ -120,7 +120,7 @@ def test_a_look_that_fails_sends_nothing(
     assert_in_both(tenant, entity, elsewhere, place, 2)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(5)])
 def test_misbehaving_all_the_time(
     tenant: Tenant, entity: UUID, elsewhere: Elsewhere, *, provider: str, place: str, seed: int
 ) -> None:

@@ -240,7 +240,7 @@ def machine(tenant: Tenant) -> Iterator[type[Walk]]:
 
 
 def test_a_short_walk(machine: type[Walk]) -> None:
-    run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=20, stateful_step_count=25, derandomize=True))
+    run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=10, stateful_step_count=25, derandomize=True))
 
 
 @pytest.mark.long
