@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,8 +70,13 @@ def ask(surveyor: Surveyor, complaints: IO[bytes], tmp_path: Path) -> Asks:
 
 def below() -> list[psutil.Process]:
     """Processes of ours that surveys are forked from, and surveys."""
-    living = [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
-    return [each for each in living if "ntro_dagster.tenant.surveyor" in " ".join(each.cmdline())]
+    return [each for each in psutil.Process().children(recursive=True) if _surveys(each)]
+
+
+def _surveys(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it has ended since it was listed; a zombie is one, too
+        return "ntro_dagster.tenant.surveyor" in " ".join(process.cmdline())
+    return False
 
 
 def test_each_survey_has_its_own_environment_and_nothing_open(ask: Asks, complaints: IO[bytes]) -> None:
