@@ -14,18 +14,19 @@ import os
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, forkserver, util
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 
 from ntro_dagster.tenant import run_worker
+from ntro_dagster.tenant.forked import live_out
 from ntro_dagster.tenant.fresh_code import forget_made, fresh_code
 
 NAME = "fork-server"
@@ -149,7 +150,7 @@ def _fork(not_its: Sequence[int]) -> None:
         if process == 0:
             for each in (alive, *not_its):
                 os.close(each)
-            _serve(listener.detach(), ours)
+            live_out(partial(_serve, listener.detach(), ours))
     os.close(ours)
     known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive, process
     _libraries = _installed()
@@ -222,43 +223,29 @@ def _fork_again(definitions: str, listener: socket.socket, end: connection.Conne
     one that is left.
     """
     process = os.fork()
-    if process:
-        tell.send(process)
-        return
-    status = 1
-    try:
-        tell.close()
-        known: Any = forkserver._forkserver
-        os.close(known._forkserver_alive_fd)  # our predecessor's
-        os.close(multiprocessing.parent_process().sentinel)  # type: ignore[union-attr] # of a run that we are not
-        known._forkserver_address = known._forkserver_alive_fd = known._forkserver_pid = None
-        with fresh_code(definitions):
-            importlib.import_module(definitions)
-        forget_made()
-        importlib.import_module("ntro_dagster.tenant.warm").warm()
-        alive = os.dup(end.fileno())
-        end.close()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        if status:
-            sys.stderr.flush()
-            os._exit(status)
+    if process == 0:
+        live_out(partial(_succeed, definitions, listener, end, tell))
+    tell.send(process)
+
+
+def _succeed(definitions: str, listener: socket.socket, end: connection.Connection, tell: connection.Connection) -> None:
+    tell.close()
+    known: Any = forkserver._forkserver
+    os.close(known._forkserver_alive_fd)  # our predecessor's
+    os.close(multiprocessing.parent_process().sentinel)  # type: ignore[union-attr] # of a run that we are not
+    known._forkserver_address = known._forkserver_alive_fd = known._forkserver_pid = None
+    with fresh_code(definitions):
+        importlib.import_module(definitions)
+    forget_made()
+    importlib.import_module("ntro_dagster.tenant.warm").warm()
+    alive = os.dup(end.fileno())
+    end.close()
     _serve(listener.detach(), alive)
 
 
-def _serve(listener: int, alive: int) -> NoReturn:
-    """Until nobody needs it. Nothing of the code server's is ended here: not its files, not what it does at its exit."""
-    status = 1
-    try:
-        run_worker.forks_runs()
-        run_worker.called(NAME)
+def _serve(listener: int, alive: int) -> None:
+    """Until nobody needs it."""
+    run_worker.forks_runs()
+    run_worker.called(NAME)
+    with suppress(SystemExit):  # its way to say so
         forkserver.main(listener, alive, [])
-    except SystemExit:
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)

@@ -12,10 +12,10 @@ import os
 import signal
 import socket
 import sys
-import traceback
-from typing import Any, NoReturn
+from functools import partial
 
 from ntro_dagster.startup import pause_collector
+from ntro_dagster.tenant.forked import live_out
 
 LONGEST_REQUEST = 64 * 2**10
 PRELOADED = (
@@ -36,7 +36,7 @@ def serve(asked: socket.socket) -> None:
         process = os.fork()
         if not process:
             asked.close()
-            _survey(json.loads(request[:size]), *given)
+            live_out(partial(_survey, request[:size], *given))
         request[:size] = bytes(size)
         for each in given:
             os.close(each)
@@ -49,29 +49,22 @@ def serve(asked: socket.socket) -> None:
         os.close(known)
 
 
-def _survey(request: dict[str, Any], answer: int, complaints: int) -> NoReturn:
-    status = 1
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(answer, 1)
-        os.dup2(complaints, 2)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        if (user := request["user"]) is not None:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-        importlib.invalidate_caches()
-        from ntro_dagster.tenant.survey import main as survey  # noqa: PLC0415 - it is there
+def _survey(asked: bytearray, answer: int, complaints: int) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(answer, 1)
+    os.dup2(complaints, 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    request = json.loads(asked)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    if (user := request["user"]) is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    importlib.invalidate_caches()
+    from ntro_dagster.tenant.survey import main as survey  # noqa: PLC0415 - it is there
 
-        survey()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+    survey()
 
 
 def main() -> None:

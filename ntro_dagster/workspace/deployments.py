@@ -7,12 +7,12 @@ that ended. An act that is STARTED and whose process has died is settled by aski
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
 from ntro_dagster.errors import NotFoundError, UsageError
-from ntro_dagster.workspace.registry import Registry, insert
+from ntro_dagster.workspace.registry import Registry, insert, now
 
 
 class VersionNotFoundError(NotFoundError):
@@ -55,7 +55,7 @@ class Version:
     label: str
     files: int
     size: int
-    pushed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pushed_at: datetime = field(default_factory=now)
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Deployment:
     state: str = State.STARTED.value
     error: str | None = None
     id: UUID = field(default_factory=uuid4)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=now)
     ended_at: datetime | None = None
 
 
@@ -117,7 +117,7 @@ class Deployments:
         with self.registry.transaction() as connection:
             connection.execute(
                 "UPDATE registry.deployments SET state = %s, error = %s, ended_at = %s WHERE id = %s",
-                [state, error, datetime.now(UTC), deployment],
+                [state, error, now(), deployment],
             )
 
     def history(self, tenant: str, slug: str | None = None) -> list[Deployment]:

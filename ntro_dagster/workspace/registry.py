@@ -87,7 +87,8 @@ class Status(StrEnum):
     CLOSED = "CLOSED"
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Of the registry's own columns: with a zone."""
     return datetime.now(UTC)
 
 
@@ -97,7 +98,7 @@ class Tenant:
     data_platform: str
     status: str = Status.ACTIVE.value
     id: UUID = field(default_factory=uuid4)
-    created_at: datetime = field(default_factory=_now)
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Entity:
     slug: str
     status: str = Status.ACTIVE.value
     id: UUID = field(default_factory=uuid4)
-    created_at: datetime = field(default_factory=_now)
+    created_at: datetime = field(default_factory=now)
 
 
 Row = TypeVar("Row")

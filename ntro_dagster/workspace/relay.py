@@ -189,7 +189,7 @@ async def serve(url: str, instance: DagsterInstance, sockets: Path, listener: Pa
     async def look() -> None:
         try:
             await server.open_sockets()
-        except (psycopg.Error, SQLAlchemyError, OSError) as error:
+        except (psycopg.Error, OSError) as error:
             logger.warning("new tenants wait: %s", type(error).__name__)
         await listen()
 

@@ -12,13 +12,13 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import psycopg
 
 from ntro_dagster.errors import NotFoundError
-from ntro_dagster.workspace.registry import Registry, insert
+from ntro_dagster.workspace.registry import Registry, insert, now
 
 KEY_BYTES = 32
 CHANNEL = "ntro_relay_keys"
@@ -45,7 +45,7 @@ class RelayKey:
     digest: bytes = field(repr=False)
     revoked_at: datetime | None = None
     id: UUID = field(default_factory=uuid4)
-    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    made_at: datetime = field(default_factory=now)
 
 
 class RelayKeys:
@@ -72,7 +72,7 @@ class RelayKeys:
         """For ever; again changes nothing. A running relay is told at once. Raises: RelayKeyNotFoundError."""
         for key in self._registry.rows(RelayKey, f"{_KEYS} WHERE id = %(id)s", {"id": key_id}):
             with self._registry.transaction() as connection:
-                ((revoked_at,),) = connection.execute(_REVOKE, [datetime.now(UTC), key_id]).fetchall()
+                ((revoked_at,),) = connection.execute(_REVOKE, [now(), key_id]).fetchall()
                 connection.execute(_TELL)
             return replace(key, revoked_at=revoked_at)
         raise RelayKeyNotFoundError(id=key_id)

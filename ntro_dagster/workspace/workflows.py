@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from ntro_dagster.boundary.schedules import DEFAULT_OFFSET, Schedule
 from ntro_dagster.errors import NotFoundError, UsageError
-from ntro_dagster.workspace.registry import Registry, SlugError, check_entity_slug, insert
+from ntro_dagster.workspace.registry import Registry, SlugError, check_entity_slug, insert, now
 
 RUNBOOK_SLUG = re.compile(r"[a-z][a-z0-9-]{0,40}")
 VERSION = re.compile(r"v_[0-9a-f]{12}")
@@ -169,7 +169,7 @@ class _WorkflowRow:
     period_offset: int
     pinned: str | None
     id: UUID
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(kw_only=True)
