@@ -30,15 +30,20 @@ STORE_EVENTS: Final = "store_events"
 PARTITIONS_AT_WORK: Final = "partitions_at_work"
 """Not of Dagster's either: keys of partitions with a run that has not ended. A backlog of runs is large, their keys are not."""
 
+TELL_AND_ASK: Final = "tell_and_ask"
+"""Nor is this: several events of a run, or none, and then a question; the answer brings what Dagster will ask for next."""
+
 WRITES: Final = frozenset(
     {
-        *("store_event", STORE_EVENTS),
+        *("store_event", STORE_EVENTS, TELL_AND_ASK),
         *("claim_concurrency_slot", "free_concurrency_slot_for_step", "free_concurrency_slots_for_run"),
     }
 )
 """Calls that change something: each carries a key, under which it is done once."""
 
-CALLS: Final = RUN_CALLS | EVENT_CALLS | {STORE_EVENTS, PARTITIONS_AT_WORK}
+CALLS: Final = RUN_CALLS | EVENT_CALLS | {STORE_EVENTS, TELL_AND_ASK, PARTITIONS_AT_WORK}
+
+QUESTIONS: Final = (RUN_CALLS | EVENT_CALLS) - WRITES
 
 WAKE: Final = "wake"
 """Not of Dagster's: there may be work for the sensors of whoever asks. It has no content, and changes nothing."""

@@ -54,9 +54,8 @@ def _forward(base: type, name: str) -> Callable[..., Any]:
         given.pop("self")
         if not all(word(given[part]) for part, word in _POOLED.items() if part in given):
             raise NotForTenantsError(call=name)
-        body = encoding.dumps(given)
         gathers = gathering.gathering
-        return gathers.ask(name, body) if gathers else encoding.loads(call(name, body))
+        return gathers.ask(name, given) if gathers else encoding.loads(call(name, encoding.dumps(given)))
 
     return forward
 

@@ -1,9 +1,10 @@
-"""A run worker's way to the workspace: what it says goes out together, and what it has just been told it does not ask again.
+"""A run worker's way to the workspace: what it says goes out together, and with its next question; what it has just been told it
+does not ask again.
 
 A short run says thirty things and asks as many, and each call costs more than the work it tells of. Events go in their order, at
-most `HELD_S` after they were said; at once where a run begins or ends, and before a question whose answer they may change. A
-call that was cut short is made again under its key, so nothing is stored twice. A worker that is killed takes along what it said
-within its last `HELD_S`, beside the end of its run, which it never said either.
+most `HELD_S` after they were said, at once where the process ends, and with the next question. Its answer comes with those to
+what Dagster is about to ask (`foresight`). A call that was cut short is made again under its key, so nothing is stored twice. A
+worker that is killed takes along what it said within its last `HELD_S`, and the end of its run: whoever started it says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -19,25 +21,30 @@ from uuid import UUID, uuid4
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 
+from ntro_dagster.boundary.names import PARTITION_TAG
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import ENDS, STORE_EVENTS
+from ntro_dagster.boundary.relay.calls import QUESTIONS, STORE_EVENTS, TELL_AND_ASK
 from ntro_dagster.boundary.relay.connection import RelayRefusedError, call
+from ntro_dagster.boundary.relay.question import Question
 
 HELD_S = 0.2
 MOST_EVENTS = 30
 MOST_CHARACTERS = 20_000
 """Of the events of one call: a call may have three times as many bytes, whatever they are encoded as."""
+LARGEST_QUESTION = 2**15
+"""Bytes, of one that goes with events."""
 
-AT_ONCE: Final = ENDS | {DagsterEventType.RUN_START}
 ABOUT_ASSETS: Final = frozenset({DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION})
-QUESTIONS: Final = frozenset(
+OF_ASSETS: Final = frozenset(
     {
         *("fetch_materializations", "fetch_observations", "get_latest_materialization_events"),
         *("get_asset_records", "get_latest_tags_by_partition"),
     }
 )
-"""About assets: asked again within `FRESH_S` they have the same answer, unless the run says something of an asset meanwhile, or
-begins a step.
+"""Questions whose answers change when the run says something of an asset."""
+KEPT: Final = OF_ASSETS | {"get_execution_plan_snapshot", "get_pool_config", "has_dynamic_partition"}
+"""Questions with the same answer for `FRESH_S`; those of assets only until another step begins. Never the run's own status: it
+may be cancelled meanwhile.
 """
 FRESH_S = 1.0
 
@@ -68,6 +75,10 @@ class Gathering:
         self._said = threading.Event()
         self._failed: BaseException | None = None
         self._answers: dict[tuple[str, bytes], tuple[float, Any]] = {}
+        self._partition: str | None = None
+        """That the run is about."""
+        self._begun = False
+        """Whether the run was asked for: what follows from it was told then."""
         threading.Thread(target=self._pace, name="ntro-gathering", daemon=True).start()
 
     def say(self, event: EventLogEntry, told: str) -> None:
@@ -80,40 +91,76 @@ class Gathering:
             batch.told.append(told)
             batch.characters += len(told)
             if kind in ABOUT_ASSETS or kind is DagsterEventType.STEP_START:
-                self._answers.clear()
-            if kind in AT_ONCE or batch.full:
+                self._forget(OF_ASSETS)
+            if batch.full:
                 self.flush()
             else:
                 self._said.set()
 
-    def ask(self, name: str, body: bytes) -> Any:
+    def ask(self, name: str, given: Mapping[str, Any]) -> Any:
         """Raises: as `connection.call`."""
-        if name not in QUESTIONS:
+        body = encoding.dumps(given)
+        if name not in QUESTIONS or len(body) > LARGEST_QUESTION:
             return encoding.loads(call(name, body))
         with self._turn:
             at, answer = self._answers.get((name, body), (-FRESH_S, None))
             if time.monotonic() - at < FRESH_S:
                 return answer
-            if any(_about_assets(batch) for batch in self._batches):
-                self.flush()
-            answer = encoding.loads(call(name, body))
-            self._answers[name, body] = time.monotonic(), answer
-            return answer
+            told = self._tell_and_ask(name, given)
+            now = time.monotonic()
+            self._answers |= {(each, encoding.dumps(about)): (now, known) for each, about, known in told if each in KEPT}
+            return told[0][2]
+
+    def _tell_and_ask(self, name: str, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], Any]]:
+        """The answer, and those that came with it, each after what was asked."""
+        of_runs = name == "get_run_records"
+        ahead = not (of_runs and self._begun)
+        said = encoding.loads(self._send_with(Question(name, given, self._partition, ahead).say()))
+        if "refused" in said:
+            raise RelayRefusedError(call=name, reason=said["refused"])
+        told: list[tuple[str, Mapping[str, Any], Any]] = said["told"]
+        if of_runs and not self._begun and len(told[0][2]) == 1:
+            self._begun, self._partition = True, told[0][2][0].dagster_run.tags.get(PARTITION_TAG)
+        return told
+
+    def _send_with(self, question: bytes) -> bytes:
+        """The answer to the question, once everything that was said is stored."""
+        self._raise_late()
+        while len(self._batches) > 1 or (self._batches and self._batches[0].closed):
+            self._send_first()
+        if not self._batches:
+            return call(TELL_AND_ASK, question + b"\n")
+        batch = self._batches[0]
+        batch.closed = True
+        try:
+            answer = _send(batch, question)
+        except RelayRefusedError:
+            self._batches.popleft()
+            _send_alone(batch)
+            return call(TELL_AND_ASK, question + b"\n")
+        self._batches.popleft()
+        return answer
+
+    def _forget(self, calls: frozenset[str]) -> None:
+        self._answers = {asked: known for asked, known in self._answers.items() if asked[0] not in calls}
 
     def flush(self) -> None:
         """Returns when everything that was said is stored. Raises: as `connection.call`."""
         with self._turn:
             self._raise_late()
             while self._batches:
-                batch = self._batches[0]
-                batch.closed = True
-                try:
-                    _send(batch)
-                except RelayRefusedError:
-                    self._batches.popleft()
-                    _send_alone(batch)
-                else:
-                    self._batches.popleft()
+                self._send_first()
+
+    def _send_first(self) -> None:
+        batch = self._batches[0]
+        batch.closed = True
+        try:
+            _send(batch)
+        except RelayRefusedError:
+            self._batches.popleft()
+            _send_alone(batch)
+        else:
+            self._batches.popleft()
 
     def _open(self) -> _Batch:
         if not self._batches or self._batches[-1].closed:
@@ -129,20 +176,24 @@ class Gathering:
         while True:
             self._said.wait()
             self._said.clear()
-            with self._turn:
-                since = self._batches[0].since if self._batches else None
-            if since is None:
-                continue
-            time.sleep(max(0.0, since + HELD_S - time.monotonic()))
+            while (left_s := self._left_s()) > 0:
+                time.sleep(left_s)
             try:
                 self.flush()
             except BaseException as error:  # it is the run's, which hears of it as soon as it says or asks anything
                 self._failed = error
 
+    def _left_s(self) -> float:
+        """Until what was said first has to go; 0: nothing is left to say."""
+        with self._turn:
+            return self._batches[0].since + HELD_S - time.monotonic() if self._batches else 0.0
 
-def _send(batch: _Batch) -> None:
-    body = encoding.dumps({"events": batch.events})
-    call(STORE_EVENTS, body, run_id=batch.events[0].run_id, told=lambda: "\n".join(batch.told), key=batch.key)
+
+def _send(batch: _Batch, question: bytes | None = None) -> bytes:
+    """With a question or without it: what is stored of it under its key is the same."""
+    events = encoding.dumps({"events": batch.events})
+    name, body = (STORE_EVENTS, events) if question is None else (TELL_AND_ASK, question + b"\n" + events)
+    return call(name, body, run_id=batch.events[0].run_id, told=lambda: "\n".join(batch.told), key=batch.key)
 
 
 def _send_alone(batch: _Batch) -> None:
@@ -158,10 +209,6 @@ def _send_alone(batch: _Batch) -> None:
             refused = refused or error
     if refused:
         raise refused
-
-
-def _about_assets(batch: _Batch) -> bool:
-    return any(event.dagster_event and event.dagster_event.event_type in ABOUT_ASSETS for event in batch.events)
 
 
 gathering: Gathering | None = None

@@ -12,9 +12,11 @@ import hashlib
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -28,7 +30,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, WAKE, WRITES
+from ntro_dagster.boundary.relay.calls import CALLS, STORE_EVENTS, TELL_AND_ASK, WAKE, WRITES
+from ntro_dagster.boundary.relay.foresight import answers
+from ntro_dagster.boundary.relay.question import Question
 from ntro_dagster.boundary.relay.turns import TooManyWaitingError
 from ntro_dagster.boundary.relay.view import NotYoursError, TenantView
 from ntro_dagster.boundary.relay.waker import Waker
@@ -40,6 +44,8 @@ logger = logging.getLogger("ntro.relay")
 LARGEST_BODY = 2**20
 LARGEST_EVENT = 2**16
 """Of words alone."""
+LARGEST_QUESTION = 2**16
+"""That comes with events: a larger one comes by itself."""
 BODY_S = 10.0
 """A body that trickles in for longer is not waited for."""
 READERS, READS_PER_TENANT = 4, 2
@@ -138,8 +144,7 @@ class Relay:
         if scope["method"] != "POST" or call not in CALLS | {WAKE}:
             return self._refuse(client.tenant, "UNKNOWN_CALL", HTTPStatus.FORBIDDEN, "RELAY_REFUSED")
         try:
-            way = self._woken if call == WAKE else self._written if call in WRITES else self._read
-            answered = await way(client, call, scope, receive)
+            answered = await self._way(call)(client, call, scope, receive)
             return (HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING) if answered is None else (HTTPStatus.OK, answered)
         except TooManyWaitingError as error:  # no refusal: it will be done, later
             return HTTPStatus.TOO_MANY_REQUESTS, encoding.dumps(error.code)
@@ -153,6 +158,11 @@ class Relay:
                 return HTTPStatus.SERVICE_UNAVAILABLE, _NOTHING
             return self._refuse(client.tenant, call, HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__)
 
+    def _way(self, call: str) -> Callable[[_Client, str, Scope, Receive], Awaitable[bytes | None]]:
+        if call in WRITES:
+            return self._told_and_asked if call == TELL_AND_ASK else self._written
+        return self._woken if call == WAKE else self._read
+
     async def _woken(self, client: _Client, _call: str, _: Scope, receive: Receive) -> bytes | None:
         """Whose socket it came by is all that it says."""
         await _body(receive, 0)
@@ -162,39 +172,59 @@ class Relay:
     async def _read(self, client: _Client, call: str, _: Scope, receive: Receive) -> bytes | None:
         """None: we are about to end."""
         body = await _body(receive, LARGEST_BODY)
-        if self.closing:
-            return None
+        return None if self.closing else await self._answered(client, lambda: _call(client.view, call, body))
 
-        def read() -> bytes:
-            return encoding.dumps(_call(client.view, call, body))
-
+    async def _answered(self, client: _Client, ask: Callable[[], Any]) -> bytes:
         async with client.reading:
-            return await asyncio.get_running_loop().run_in_executor(self.readers, read)
+            return await asyncio.get_running_loop().run_in_executor(self.readers, lambda: encoding.dumps(ask()))
 
     async def _written(self, client: _Client, call: str, scope: Scope, receive: Receive) -> bytes | None:
         """None: we are about to end."""
-        if client.writes >= MOST_WAITING:
-            raise TooManyWaitingError
-        client.writes += 1
-        try:
+        with _one_more(client):
             body = await _body(receive, LARGEST_EVENT)
+            return None if self.closing else await self._done(client, call, _key(scope), body)
+
+    async def _told_and_asked(self, client: _Client, _: str, scope: Scope, receive: Receive) -> bytes | None:
+        """A question, and in the next line what is to be stored before, as the call for that alone has it. None: we are to end.
+
+        What was told stands whatever becomes of the question, so the answer tells that it was refused.
+        """
+        with _one_more(client):
+            body = await _body(receive, LARGEST_QUESTION + LARGEST_EVENT)
             if self.closing:
                 return None
-            key, digest = _key(scope), hashlib.sha256(call.encode() + b"\0" + body).digest()
-            left_out: Counter[str] = Counter()
-            try:
-                async with client.preparing:
-                    submitted = await asyncio.get_running_loop().run_in_executor(
-                        self.preparers, self._submitted, client, call, key, digest, body, left_out
-                    )
-            finally:
-                self.dropped.update({(client.tenant, kind): number for kind, number in left_out.items()})
-            if isinstance(submitted, bytes):
-                return submitted
-            done: bytes = await asyncio.wrap_future(submitted.done)
-            return done
+            question, _line, events = body.partition(b"\n")
+            if len(question) > LARGEST_QUESTION or len(events) > LARGEST_EVENT:
+                raise BodyTooLargeError
+            if events:
+                await self._done(client, STORE_EVENTS, _key(scope), events)
+        return await self._answered(client, lambda: self._told(client, question))
+
+    def _told(self, client: _Client, question: bytes) -> dict[str, Any]:
+        try:
+            return {"told": list(answers(partial(_ask, client.view), Question.read(question), client.tenant))}
+        except _AWAY:
+            raise
+        except Exception as error:
+            code = error.code if isinstance(error, NtroError) else type(error).__name__
+            self._refuse(client.tenant, TELL_AND_ASK, HTTPStatus.FORBIDDEN, code)
+            return {"refused": words.code(code)}
+
+    async def _done(self, client: _Client, call: str, key: UUID, body: bytes) -> bytes:
+        """The answer of a write, once it is stored."""
+        digest = hashlib.sha256(call.encode() + b"\0" + body).digest()
+        left_out: Counter[str] = Counter()
+        try:
+            async with client.preparing:
+                submitted = await asyncio.get_running_loop().run_in_executor(
+                    self.preparers, self._submitted, client, call, key, digest, body, left_out
+                )
         finally:
-            client.writes -= 1
+            self.dropped.update({(client.tenant, kind): number for kind, number in left_out.items()})
+        if isinstance(submitted, bytes):
+            return submitted
+        done: bytes = await asyncio.wrap_future(submitted.done)
+        return done
 
     def _submitted(  # noqa: PLR0917 - called by a pool of threads, which passes no names
         self, client: _Client, call: str, key: UUID, digest: bytes, body: bytes, left_out: Counter[str]
@@ -221,8 +251,23 @@ class Relay:
         return status, encoding.dumps(words.code(code))
 
 
+@contextmanager
+def _one_more(client: _Client) -> Iterator[None]:
+    """Raises: `TooManyWaitingError`."""
+    if client.writes >= MOST_WAITING:
+        raise TooManyWaitingError
+    client.writes += 1
+    try:
+        yield
+    finally:
+        client.writes -= 1
+
+
 def _call(view: TenantView, call: str, body: bytes) -> Any:
-    given = encoding.loads(body)
+    return _ask(view, call, encoding.loads(body))
+
+
+def _ask(view: TenantView, call: str, given: Mapping[str, Any]) -> Any:
     method = getattr(view, call)
     try:
         arguments = inspect.signature(method).bind(**given)

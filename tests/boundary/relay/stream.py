@@ -15,7 +15,7 @@ from dagster._core.execution.api import execute_run_iterator
 from world import definitions
 
 from ntro_dagster.boundary.relay import connection, gathering
-from ntro_dagster.boundary.relay.calls import STORE_EVENTS
+from ntro_dagster.boundary.relay.calls import STORE_EVENTS, TELL_AND_ASK
 from ntro_dagster.boundary.relay.connection import Sent
 
 
@@ -26,8 +26,11 @@ def main() -> None:
     with Path(journal).open("a", buffering=1) as kept, DagsterInstance.from_config(directory) as instance:
 
         def keep(sent: Sent) -> None:
-            if sent.call == STORE_EVENTS:
-                kept.write(f"{sent.run_id} {base64.b64encode(sent.body).decode()}\n")
+            events = (
+                sent.body.partition(b"\n")[2] if sent.call == TELL_AND_ASK else sent.body if sent.call == STORE_EVENTS else b""
+            )
+            if events:
+                kept.write(f"{sent.run_id} {base64.b64encode(events).decode()}\n")
 
         connection.keep = keep
         gathering.begin()

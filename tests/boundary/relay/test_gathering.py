@@ -6,14 +6,36 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    DataVersion,
+    Definitions,
+    DynamicPartitionsDefinition,
+    JobDefinition,
+    MaterializeResult,
+    MultiPartitionsDefinition,
+    StaticPartitionsDefinition,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
+from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.events import EngineEventData
+from dagster._core.execution.api import execute_run_iterator
 from world import World, serving, world
 
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, entities_set
 from ntro_dagster.boundary.relay import client, connection, gathering
-from ntro_dagster.boundary.relay.calls import STORE_EVENTS
+from ntro_dagster.boundary.relay.calls import STORE_EVENTS, TELL_AND_ASK
 from ntro_dagster.boundary.relay.connection import RelayRefusedError
 from ntro_dagster.boundary.relay.gathering import MOST_EVENTS, Gathering
 from ntro_dagster.platforms.postgres.server import PostgresServer
@@ -86,8 +108,52 @@ def test_a_run_makes_few_calls_and_all_of_it_is_stored_in_order(
     records = here.workspace.get_records_for_run(run.run_id).records
     moments = [record.timestamp for record in sorted(records, key=lambda record: record.storage_id)]
     assert moments == sorted(moments)
-    assert calls[STORE_EVENTS] < len(said) / 2
+    assert calls[STORE_EVENTS] + calls[TELL_AND_ASK] < len(said) / 2
     assert calls["store_event"] == 0
+
+
+def test_a_run_of_three_steps_makes_six_calls(here: World, acme: DagsterInstance, held: Gathering, calls: Counter[str]) -> None:
+    here.workspace.add_dynamic_partitions(entities_set("acme"), ["spv"])
+    job = _partitioned("acme", 3)
+    for _ in range(2):  # with and without anything that the inputs were made of
+        tags = {CODE_LOCATION_TAG: "acme", PARTITION_TAG: "spv|2026-10"}
+        made = here.workspace.create_run_for_job(job, run_id=str(uuid4()), tags=tags, status=DagsterRunStatus.STARTING)
+        here.workspace.report_engine_event("", made)
+        held.__init__()  # type: ignore[misc] # a process for each run
+        client.known_partitions.clear()
+        calls.clear()
+        run = acme.get_run_by_id(made.run_id)
+        assert run
+        say(acme, run)
+        run = acme.get_run_by_id(made.run_id)
+        assert run
+        list(execute_run_iterator(InMemoryJob(job), run, acme))
+        say(acme, run)
+        held.flush()
+        assert calls == {TELL_AND_ASK: 2 + 3, STORE_EVENTS: 1}, "two looks at the run, one at what each step is made of, the end"
+        assert stored(here, run)[-2:] == [SUCCESS, ENGINE]
+
+
+def _partitioned(tenant: str, steps: int) -> JobDefinition:
+    months = MultiPartitionsDefinition(
+        {
+            "entity": DynamicPartitionsDefinition(name=entities_set(tenant)),
+            "period": StaticPartitionsDefinition(["2026-10"]),
+        }
+    )
+
+    def step(number: int) -> AssetsDefinition:
+        this, before = (AssetKey([tenant, "ledgers", f"things_{each}"]) for each in (number, number - 1))
+
+        @asset(key=this, deps=[before], partitions_def=months)
+        def things() -> MaterializeResult[None]:
+            return MaterializeResult(data_version=DataVersion(str(number)))
+
+        return things
+
+    assets = [step(number) for number in range(1, steps + 1)]
+    made = define_asset_job("month_end", assets, partitions_def=months)
+    return Definitions(assets=assets, jobs=[made], executor=in_process_executor).resolve_job_def("month_end")
 
 
 def test_what_is_said_is_stored_soon_whatever_follows(here: World, acme: DagsterInstance, gathers: Gathering) -> None:
@@ -98,21 +164,26 @@ def test_what_is_said_is_stored_soon_whatever_follows(here: World, acme: Dagster
         assert time.monotonic() < deadline
 
 
-def test_a_full_batch_goes_at_once_and_so_does_an_end(here: World, acme: DagsterInstance, held: Gathering) -> None:
+def test_a_full_batch_goes_at_once(here: World, acme: DagsterInstance, held: Gathering) -> None:
     run = here.create_run("acme")
     for _ in range(MOST_EVENTS - 1):
         say(acme, run)
     assert stored(here, run) == []
     say(acme, run)
     assert stored(here, run) == [ENGINE] * MOST_EVENTS
-    say(acme, run)
+
+
+def test_the_end_of_a_run_goes_with_the_end_of_its_process(here: World, acme: DagsterInstance, held: Gathering) -> None:
+    run = here.create_run("acme")
     say(acme, run, SUCCESS)
-    assert stored(here, run)[MOST_EVENTS:] == [ENGINE, SUCCESS]
+    say(acme, run)
+    gathering.end()
+    assert stored(here, run) == [SUCCESS, ENGINE]
 
 
-@pytest.mark.parametrize("arrived", [True, False])
-def test_a_call_that_was_cut_short_is_completed_and_stored_once(
-    here: World, acme: DagsterInstance, held: Gathering, monkeypatch: pytest.MonkeyPatch, arrived: bool
+@pytest.mark.parametrize(("arrived", "asking"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_call_that_was_cut_short_is_completed_and_stored_once(  # noqa: PLR0917 - pytest's
+    here: World, acme: DagsterInstance, held: Gathering, monkeypatch: pytest.MonkeyPatch, arrived: bool, asking: bool
 ) -> None:
     run, attempt = here.create_run("acme"), connection._try
 
@@ -124,21 +195,51 @@ def test_a_call_that_was_cut_short_is_completed_and_stored_once(
     with monkeypatch.context() as interrupted:
         interrupted.setattr(connection, "_try", cut_short)
         say(acme, run)
+        say(acme, run, START)
         with pytest.raises(KeyboardInterrupt):
-            say(acme, run, START)
+            acme.fetch_materializations(THING, limit=1) if asking else held.flush()
     say(acme, run)
     say(acme, run, SUCCESS)
+    held.flush()
     assert stored(here, run) == [ENGINE, START, ENGINE, SUCCESS]
 
 
-def test_what_is_refused_takes_nothing_else_along(here: World, acme: DagsterInstance, held: Gathering) -> None:
+@pytest.mark.parametrize("asking", [True, False])
+def test_what_is_refused_takes_nothing_else_along(here: World, acme: DagsterInstance, held: Gathering, asking: bool) -> None:
     run = here.create_run("acme")
     say(acme, run)
     say(acme, run, job="pay_smith")
+    say(acme, run, START)
     with pytest.raises(RelayRefusedError):
-        say(acme, run, START)
+        acme.fetch_materializations(THING, limit=1) if asking else held.flush()
     say(acme, run, SUCCESS)
+    held.flush()
     assert stored(here, run) == [ENGINE, START, SUCCESS]
+
+
+def test_a_question_that_is_refused_leaves_what_was_said_before_it(
+    here: World, acme: DagsterInstance, held: Gathering, calls: Counter[str]
+) -> None:
+    run = here.create_run("acme")
+    say(acme, run)
+    with pytest.raises(RelayRefusedError) as refused:
+        acme.fetch_materializations(AssetKey(["beta", "ledgers", "things_1"]), limit=1)
+    assert refused.value.values == {"call": "fetch_materializations", "reason": "NOT_YOURS"}
+    held.flush()
+    assert stored(here, run) == [ENGINE]
+    assert calls == {TELL_AND_ASK: 1}
+
+
+def test_a_run_hears_that_it_is_being_cancelled_however_often_it_looks(
+    here: World, acme: DagsterInstance, held: Gathering
+) -> None:
+    made = here.create_run("acme")
+    for _ in range(2):
+        run = acme.get_run_by_id(made.run_id)
+        assert run and run.status is DagsterRunStatus.STARTING
+    here.workspace.report_run_canceling(made)
+    run = acme.get_run_by_id(made.run_id)
+    assert run and run.status is DagsterRunStatus.CANCELING
 
 
 def test_the_run_hears_of_what_was_refused_behind_its_back(here: World, acme: DagsterInstance, gathers: Gathering) -> None:
@@ -150,6 +251,7 @@ def test_the_run_hears_of_what_was_refused_behind_its_back(here: World, acme: Da
     with pytest.raises(RelayRefusedError):
         say(acme, run)
     say(acme, run, SUCCESS)
+    gathers.flush()
     assert stored(here, run) == [SUCCESS]
 
 
@@ -162,13 +264,13 @@ def test_a_question_is_asked_once_until_the_run_has_said_something_of_an_asset(
 
     before = latest()
     assert latest() == before
-    assert calls["fetch_materializations"] == 1
+    assert calls[TELL_AND_ASK] == 1
     run = here.create_run("acme")
     here.execute(acme, run, "acme")
     calls.clear()
     assert latest() == run.run_id
     assert latest() == run.run_id
-    assert calls["fetch_materializations"] <= 1
+    assert calls[TELL_AND_ASK] <= 1
 
 
 def test_an_answer_does_not_get_old(
@@ -177,7 +279,7 @@ def test_an_answer_does_not_get_old(
     acme.fetch_materializations(THING, limit=1)
     monkeypatch.setattr(gathering, "FRESH_S", 0.0)
     acme.fetch_materializations(THING, limit=1)
-    assert calls["fetch_materializations"] == 2
+    assert calls[TELL_AND_ASK] == 2
 
 
 def test_an_entity_is_asked_for_until_it_is_there(here: World, acme: DagsterInstance, calls: Counter[str]) -> None:
