@@ -9,20 +9,25 @@ ids, and who reads them by a cursor misses none.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from datetime import datetime
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
-from dagster import DagsterRun
+from dagster import DagsterEvent, DagsterEventType, DagsterRun, DagsterRunStatus
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.runs.base import RunStorage
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import (
@@ -33,12 +38,19 @@ from dagster_postgres import (
 )
 from dagster_postgres.utils import create_pg_connection
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.event import listen
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ntro_dagster.boundary import scheduled_once, wall
 
 POOL_SIZE = 8  # kept open per process, once its threads have needed so many at once: another costs as much as a run's events
 MAX_OVERFLOW = 24  # opened for a burst of the daemon's threads, closed again after it
 RECYCLE_SECONDS = 1800
+QUIET_S = 1.0
+"""A connection that was at work more recently than this is taken to live: half of what was asked of the database was whether it
+is there.
+"""
 
 
 @lru_cache(maxsize=8)
@@ -50,11 +62,31 @@ def pooled_engine(url: str) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=MAX_OVERFLOW,
         pool_recycle=RECYCLE_SECONDS,
-        pool_pre_ping=True,  # the server may have been restarted since
         pool_use_lifo=True,
     )
+    listen(engine, "checkin", _rests)
+    listen(engine, "checkout", partial(_lives, engine))
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
+
+
+def _rests(_: object, connection: ConnectionPoolEntry) -> None:
+    connection.info[_RESTS_SINCE] = time.monotonic()
+
+
+def _lives(engine: Engine, opened: Any, connection: ConnectionPoolEntry, _: object) -> None:
+    """The server may have been restarted since. Raises: `InvalidatePoolError`, for which all are opened anew."""
+    if time.monotonic() - connection.info.get(_RESTS_SINCE, math.inf) < QUIET_S:
+        return
+    try:
+        there = engine.dialect.do_ping(opened)
+    except engine.dialect.loaded_dbapi.Error:
+        there = False
+    if not there:
+        raise InvalidatePoolError
+
+
+_RESTS_SINCE = "ntro rests since"
 
 
 def driver_url(url: str) -> str:
@@ -104,6 +136,10 @@ def _settled(*_: Any, **__: Any) -> bool:
     return True
 
 
+_STATUS = text("SELECT status FROM runs WHERE run_id = :run_id")
+_CANCELLED = {DagsterRunStatus.CANCELING.value, DagsterRunStatus.CANCELED.value}
+
+
 class _PooledRunStorage(PostgresRunStorage):
     has_run_stats_index_cols = has_backfill_id_column = has_backfill_tags_table = _settled
     has_bulk_actions_selector_cols = has_bulk_action_job_name_column = _settled
@@ -130,6 +166,14 @@ class _PooledRunStorage(PostgresRunStorage):
                 scheduled_once.take_over(connection, claim, known.run_id)
             return super().add_run(known)
 
+    def handle_run_event(self, run_id: str, event: DagsterEvent, update_timestamp: datetime | None = None) -> None:
+        """A run that is being cancelled, or was, is not at work again by what it said of its beginning before it heard so."""
+        if event.event_type is DagsterEventType.RUN_START:
+            with self.connect() as connection:
+                if connection.execute(_STATUS, {"run_id": run_id}).scalar() in _CANCELLED:
+                    return
+        super().handle_run_event(run_id, event, update_timestamp)
+
     def add_historical_run(self, dagster_run: DagsterRun, run_creation_time: datetime) -> DagsterRun:
         return super().add_historical_run(wall.run(dagster_run), run_creation_time)
 
@@ -147,31 +191,59 @@ class _PooledRunStorage(PostgresRunStorage):
 
 
 class PooledEventLogStorage(PostgresEventLogStorage):
-    has_asset_key_col = _has_asset_key_col_on_connection = _settled
+    """Events in their order, by one statement, with what follows from them, whole or not at all.
 
-    def __init__(self, url: str) -> None:
+    Stock code inserts each by itself, notifies those who listened in releases long gone, and has the instance change the run's
+    status in another transaction.
+    """
+
+    has_asset_key_col = _has_asset_key_col_on_connection = has_table = _settled
+    handles_run_events_in_store_event = True
+
+    def __init__(self, url: str, runs: RunStorage) -> None:
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
+        self._runs = runs
 
     def _connect(self) -> AbstractContextManager[Connection]:
         return _connection(self._engine)
 
     def store_event(self, event: EventLogEntry) -> None:
-        known = wall.event(event)
-        if known is not None:
-            with transaction(self._engine):
-                super().store_event(known)
-
-    def store_steps(self, events: Sequence[EventLogEntry]) -> None:
-        """Events that have passed the wall and concern neither an asset nor a run's status, by one statement."""
-        with transaction(self._engine) as connection:
-            connection.execute(SqlEventLogStorageTable.insert(), [self._event_to_row(event) for event in events])
+        self.store_event_batch([event])
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        known = [kept for event in events if (kept := wall.event(event))]
-        if known:
-            with transaction(self._engine):
-                super().store_event_batch(known)
+        self.store_known([kept for event in events if (kept := wall.event(event))])
+
+    def store_known(self, events: Sequence[EventLogEntry]) -> None:
+        """Events that have passed the wall."""
+        if not events:
+            return
+        with transaction(self._engine) as connection:
+            ids = connection.execute(_INSERT, [self._event_to_row(event) for event in events]).scalars().all()
+            stored = list(zip(events, ids, strict=True))
+            self._store_of_assets(connection, [(event, id_) for event, id_ in stored if _of_asset(event)])
+            for event, id_ in stored:
+                if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                    self.store_asset_check_event(event, id_)
+                elif event.dagster_event_type in PIPELINE_EVENTS:
+                    at = datetime.fromtimestamp(event.timestamp, UTC)
+                    self._runs.handle_run_event(event.run_id, event.get_dagster_event(), at)
+
+    def _store_of_assets(self, connection: Connection, stored: Sequence[tuple[EventLogEntry, int]]) -> None:
+        """Their tags, and what is known last of each asset."""
+        if not stored:
+            return
+        self._store_asset_event_tags(connection, *zip(*stored, strict=True))
+        last = {(event.get_dagster_event().asset_key, event.dagster_event_type): (event, id_) for event, id_ in stored}
+        for event, id_ in sorted(last.values(), key=itemgetter(1)):
+            self._store_asset_event(connection, event, id_)
+
+
+_INSERT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+
+
+def _of_asset(event: EventLogEntry) -> bool:
+    return event.dagster_event_type in ASSET_EVENTS and event.get_dagster_event().asset_key is not None
 
 
 class _PooledScheduleStorage(PostgresScheduleStorage):
@@ -212,7 +284,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         self.should_autocreate_tables = False
         self._inst_data = inst_data
         self._run_storage = _PooledRunStorage(postgres_url)
-        self._event_log_storage = PooledEventLogStorage(postgres_url)
+        self._event_log_storage = PooledEventLogStorage(postgres_url, self._run_storage)
         self._schedule_storage = _PooledScheduleStorage(postgres_url)
 
 

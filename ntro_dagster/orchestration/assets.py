@@ -63,6 +63,10 @@ class AssetMissingError(NtroError):
     mend = "unbind the entity, and bind it without --pin"
 
 
+DECISIONS = "_decisions"
+"""What a subledger's name is followed by, where its decisions are meant."""
+
+
 def ledger_key(name: str) -> AssetKey:
     return AssetKey([bound_tenant(), "ledgers", name])
 
@@ -76,7 +80,7 @@ def records_key() -> AssetKey:
 
 
 def decisions_key(subledger: str) -> AssetKey:
-    return AssetKey([bound_tenant(), "review", f"{subledger}_decisions"])
+    return AssetKey([bound_tenant(), "review", f"{subledger}{DECISIONS}"])
 
 
 def journals_key() -> AssetKey:

@@ -8,7 +8,7 @@ work on the partition has had), because Dagster honours a run key once, for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG, unit
 from ntro_dagster.boundary.relay.client import partitions_at_work
-from ntro_dagster.orchestration.assets import decisions_key, journals_key, ledger_key, records_key, trial_balance_key
+from ntro_dagster.orchestration.assets import DECISIONS, decisions_key, journals_key, ledger_key, records_key, trial_balance_key
 from ntro_dagster.orchestration.derived import Derivation, derivations_waiting, proposals_key
 from ntro_dagster.orchestration.due import DueRule
 from ntro_dagster.orchestration.failures import Place, at_the_wall
@@ -123,6 +123,14 @@ _WHY = {
     Work.POSTING: "Approved rows: posts them to the general ledger.",
     Work.CLOSE: "Months in which nothing is open: draws up the trial balance.",
 }
+
+
+def likely_parts(keys: Set[AssetKey]) -> Iterator[Set[AssetKey]]:
+    """What most runs of a job are over: the work of one kind, in one subledger. Args: `keys`: the job's assets."""
+    names = {key.path[-1].removesuffix(DECISIONS) for key in keys}
+    for work in Work:
+        parts = {frozenset([*_OWN[work]([name]), *_later(work)]) for name in names}
+        yield from (part for part in parts if part <= keys)
 
 
 async def _ask(ask: Ask) -> list[Waiting]:

@@ -36,8 +36,6 @@ TENANT = "NTRO_TENANT"
 PLATFORM_URL = "NTRO_PLATFORM_URL"
 DEFINITIONS_MODULE = "NTRO_DEFINITIONS_MODULE"
 
-DRAIN_SECONDS = 10.0  # how long runs may go on after SIGTERM before they are interrupted; supervisor kills at 20
-
 
 class CodeServerEnvironmentError(UsageError):
     """A variable it cannot do without is missing. Values: `name`."""
@@ -106,52 +104,19 @@ def serve(path: Path, tenant: str, module: str, code: str, broken: BaseException
     """
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin  # noqa: PLC0415
     from dagster._core.utils import FuturesAwareThreadPoolExecutor  # noqa: PLC0415
-    from dagster._grpc.__generated__.dagster_api_pb2 import ReloadCodeReply, ReloadCodeRequest  # noqa: PLC0415
-    from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer  # noqa: PLC0415
+    from dagster._grpc.server import DagsterGrpcServer  # noqa: PLC0415
     from dagster._utils.interrupts import setup_interrupt_handlers  # noqa: PLC0415
     from dagster._utils.log import configure_loggers  # noqa: PLC0415
 
     from ntro_dagster.boundary.load_failure import note, write_note  # noqa: PLC0415
     from ntro_dagster.platforms.environment import journal_from_environment  # noqa: PLC0415
     from ntro_dagster.tenant.answers import AnswerRecorder, recorded  # noqa: PLC0415
+    from ntro_dagster.tenant.api_server import TenantApiServer  # noqa: PLC0415
     from ntro_dagster.tenant.journal import keep_transcript  # noqa: PLC0415
     from ntro_dagster.tenant.loading import loaded  # noqa: PLC0415
+    from ntro_dagster.tenant.made_once import make_each_once  # noqa: PLC0415
     from ntro_dagster.tenant.outgoing import may_be_asked, rebuilt  # noqa: PLC0415
-    from ntro_dagster.tenant.reloading import reload  # noqa: PLC0415
     from ntro_dagster.tenant.waking import start_waking  # noqa: PLC0415
-
-    class TenantApiServer(DagsterApiServer):
-        """Ends within `DRAIN_SECONDS`: runs that are not done by then are interrupted, and say so in their events.
-
-        Attributes:
-            code: names what is loaded (`ActiveSet.definitions`).
-        """
-
-        code: str
-
-        def ReloadCode(self, _request: ReloadCodeRequest, _context: object) -> ReloadCodeReply:  # noqa: N802 - Dagster's
-            """The active versions, as their list says now; a server that never loaded any begins anew.
-
-            Raises: `DagsterUserCodeLoadError`.
-            """
-            if self._serializable_load_error:
-                again.set()
-                stop.set()
-            else:
-                reload(self, module)
-            return ReloadCodeReply()
-
-        def cleanup(self) -> None:
-            timer = threading.Timer(DRAIN_SECONDS, self._interrupt_runs)
-            timer.daemon = True
-            timer.start()
-            super().cleanup()  # returns when no run is left
-            timer.cancel()
-
-        def _interrupt_runs(self) -> None:
-            with self._execution_lock:
-                for event in self._termination_events.values():
-                    event.set()
 
     setup_interrupt_handlers()
     configure_loggers(formatter="colored", log_level="INFO")
@@ -159,6 +124,7 @@ def serve(path: Path, tenant: str, module: str, code: str, broken: BaseException
     stop, again = threading.Event(), threading.Event()
     threads = FuturesAwareThreadPoolExecutor(max_workers=None)
     keep_transcript()
+    make_each_once()
     servicer, failed = loaded(
         lambda origin: TenantApiServer(
             server_termination_event=stop,
@@ -166,6 +132,8 @@ def serve(path: Path, tenant: str, module: str, code: str, broken: BaseException
             server_threadpool_executor=threads,
             loadable_target_origin=origin,
             location_name=tenant,
+            definitions=module,
+            anew=again,
         ),
         LoadableTargetOrigin(
             executable_path=sys.executable, module_name=module, attribute="defs", working_directory=str(Path.cwd())

@@ -9,8 +9,10 @@ import gc
 import importlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from ntro_dagster.startup import pause_collector, resume_collector
 
@@ -67,15 +69,30 @@ def warm() -> None:
 def _get_warm() -> None:
     for name in (*AT_THE_TOP, *WITHIN_FUNCTIONS):
         importlib.import_module(name)
+    from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME  # noqa: PLC0415
+
     from ntro_dagster.ingest.returns.vocabulary import vocabulary  # noqa: PLC0415
+    from ntro_dagster.orchestration.sensors import likely_parts  # noqa: PLC0415
     from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module  # noqa: PLC0415
     from ntro_dagster.tenant.first_run import run_for_nobody  # noqa: PLC0415
+    from ntro_dagster.tenant.made_once import make_each_once  # noqa: PLC0415
 
+    make_each_once()
     module = importlib.import_module(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
-    module.defs.get_repository_def().load_all_definitions()
+    repository = module.defs.get_repository_def()
+    repository.load_all_definitions()
+    for job in repository.get_all_jobs():
+        if job.name != IMPLICIT_ASSET_JOB_NAME:
+            for part in (job, *map(partial(_part, job), likely_parts(job.asset_layer.executable_asset_keys))):
+                part.run_config_schema  # noqa: B018 - made when it is first asked for
     with _undisturbed():
         run_for_nobody()
     vocabulary()  # the YAML takes as long to read as a small return
+
+
+def _part(job: Any, keys: Set[Any]) -> Any:
+    """As a sensor's run has it."""
+    return job.get_subset(asset_selection=frozenset(keys), asset_check_selection=frozenset())
 
 
 warm()

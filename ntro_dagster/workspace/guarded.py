@@ -18,7 +18,9 @@ WORKSPACE_OPTION = "-w"
 def install_guard(arguments: list[str]) -> None:
     """Args: `arguments`: those of Dagster's own program, with `-w FILE` for the workspace."""
     from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
+    from ntro_dagster.boundary.instance_texts import read_each_once  # noqa: PLC0415
 
+    read_each_once()
     install(Guard(location_at=locations(workspace_file(arguments)), entities=_entities))
     ask_again()
 

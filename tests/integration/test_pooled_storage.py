@@ -7,13 +7,18 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, asset, materialize
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, asset, materialize
+from dagster._core.events.log import EventLogEntry
 from sqlalchemy.exc import ProgrammingError
 
+from ntro_dagster.boundary import storage
+from ntro_dagster.boundary.names import CODE_LOCATION_TAG
 from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home
@@ -31,13 +36,13 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 def test_tables_are_made_only_when_asked(url: str) -> None:
-    storage = PooledPostgresStorage(url)
+    made = PooledPostgresStorage(url)
     with pytest.raises(ProgrammingError):
-        storage.run_storage.get_runs()
+        made.run_storage.get_runs()
     prepare_instance(url)
     prepare_instance(url)
-    assert storage.run_storage.get_runs() == []
-    assert storage.run_storage.has_run_stats_index_cols() is True  # type: ignore[attr-defined]
+    assert made.run_storage.get_runs() == []
+    assert made.run_storage.has_run_stats_index_cols() is True  # type: ignore[attr-defined]
     assert "start_time" in _columns(url)  # what it asserts without looking
 
 
@@ -61,18 +66,18 @@ def test_a_run_needs_few_connections(url: str, tmp_path: Path, as_workspace: Cal
 
 def test_a_daemons_threads_open_no_connection_twice(url: str) -> None:
     prepare_instance(url)
-    storage, threads = PooledPostgresStorage(url), 6
+    made, threads = PooledPostgresStorage(url), 6
     together = threading.Barrier(threads)
 
     def look(_: int) -> None:
-        with storage.run_storage.connect():  # type: ignore[attr-defined]
+        with made.run_storage.connect():  # type: ignore[attr-defined]
             together.wait(30)
 
     with ThreadPoolExecutor(threads) as pool, psycopg.connect(url, autocommit=True) as watcher:
         list(pool.map(look, range(threads)))
         before = _sessions(watcher)
         list(pool.map(look, range(threads)))
-        storage.run_storage.get_runs()
+        made.run_storage.get_runs()
         assert _sessions(watcher) == before
 
 
@@ -91,6 +96,61 @@ def test_forked_child_opens_its_own_connection(url: str) -> None:
     assert int(os.read(read, 20)) != mine
     with engine.connect() as connection:  # and the parent's is as good as before
         assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == mine
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED])
+def test_a_run_that_is_cancelled_is_not_at_work_again_by_what_it_said_of_its_beginning(
+    url: str, status: DagsterRunStatus
+) -> None:
+    prepare_instance(url)
+    made = PooledPostgresStorage(url)
+    for given, wanted in ((status, status), (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED)):
+        run = made.run_storage.add_run(DagsterRun("month_end", tags={CODE_LOCATION_TAG: "acme"}, status=given))
+        start = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name)
+        told = EventLogEntry(None, 20, "", run.run_id, 1.0, job_name=run.job_name, dagster_event=start)  # type: ignore[no-untyped-call]
+        made.event_log_storage.store_event(told)
+        (stored,) = made.run_storage.get_runs(RunsFilter(run_ids=[run.run_id]))
+        assert stored.status is wanted
+        assert len(made.event_log_storage.get_records_for_run(run.run_id).records) == 1
+
+
+def test_a_connection_that_was_lost_while_it_rested_is_opened_anew_and_so_are_all(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, several = pooled_engine(url), 3
+    monkeypatch.setattr(storage, "QUIET_S", 0.0)
+    with ExitStack() as together:
+        for _ in range(several):
+            together.enter_context(engine.connect()).exec_driver_sql("SELECT")
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with ExitStack() as together:
+        for _ in range(several):
+            assert together.enter_context(engine.connect()).exec_driver_sql("SELECT 1").scalar() == 1
+
+
+def test_a_connection_that_was_at_work_just_now_is_not_asked_whether_it_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = pooled_engine(url), 0
+    ping = engine.dialect.do_ping
+
+    def counted(opened: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return ping(opened)
+
+    monkeypatch.setattr(engine.dialect, "do_ping", counted)
+    monkeypatch.setattr(storage, "QUIET_S", 3600.0)
+    for _ in range(3):
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT")
+    assert asked == 0
+    monkeypatch.setattr(storage, "QUIET_S", 0.0)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT")
+    assert asked == 1
 
 
 def _sessions(connection: psycopg.Connection[tuple[object, ...]]) -> int:

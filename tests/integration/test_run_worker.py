@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from stub_processes import code_server_process, daemon_process, relay_process, webserver_process
 
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import EVENTS
+from ntro_dagster.boundary.relay.calls import EVENTS, TELL_AND_ASK
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.boundary.tenant_logs import run_log
 from ntro_dagster.host.dagster_instance import ReloadError, reload_workspace, write_instance, write_workspace
@@ -255,16 +255,17 @@ def test_what_a_run_says_is_its_tenants(host: Host, deployed: DatabaseCredential
     with psycopg.connect(deployed.auditor) as auditor:
         errors = auditor.execute("SELECT story, step FROM system.errors WHERE run_id = %s", [run_id]).fetchall()
         kept = auditor.execute(
-            "SELECT sent, told FROM system.transcript WHERE run_id = %s AND call LIKE 'store_event%%' ORDER BY id", [run_id]
+            "SELECT call, sent, told FROM system.transcript WHERE run_id = %s AND told IS NOT NULL ORDER BY id", [run_id]
         ).fetchall()
     assert errors == [("said on the way out", "acme__talks")]
-    events = [event for sent, _ in kept if sent for event in encoding.loads(sent)["events"]]
+    said = [sent.partition(b"\n")[2] if call == TELL_AND_ASK else sent for call, sent, _ in kept]
+    events = [event for each in said if each for event in encoding.loads(each)["events"]]
     stored = host.instance.get_records_for_run(run_id, of_type=set(EVENTS)).records
     of_the_run = [record.event_log_entry for record in sorted(stored, key=lambda record: record.storage_id)]
     assert events == [entry for entry in of_the_run if entry in events]
     assert len(events) >= 5
-    assert any(not sent and "said to the log of the step" in told for sent, told in kept)
-    assert not any(b"said to" in sent for sent, _ in kept)
+    assert any(not sent and "said to the log of the step" in told for _, sent, told in kept)
+    assert not any(b"said to" in sent for _, sent, _ in kept)
 
 
 def test_stopping_the_code_server_interrupts_what_does_not_end(host: Host) -> None:

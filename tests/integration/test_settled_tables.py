@@ -15,6 +15,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
 from dagster._core.storage.dagster_run import RunsFilter
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetEventTagsTable
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event
 
@@ -44,7 +45,9 @@ def test_stock_code_finds_in_the_tables_what_ours_takes_for_granted(url: str) ->
         for name in granted:
             if name == "_has_asset_key_col_on_connection":
                 continue  # as the one without a connection
-            if name == "has_asset_key_col":
+            if name == "has_table":
+                assert all(found.has_table(table.name) for table in (AssetEventTagsTable, AssetCheckExecutionsTable))
+            elif name == "has_asset_key_col":
                 columns = ["last_materialization_timestamp", "cached_status_data"]
                 assert all(found.has_asset_key_col(column) for column in columns)
             elif name.startswith("_has"):
@@ -53,7 +56,7 @@ def test_stock_code_finds_in_the_tables_what_ours_takes_for_granted(url: str) ->
             else:
                 assert getattr(found, name)(), name
             asked += 1
-    assert asked == 10
+    assert asked == 11
 
 
 def test_a_tick_does_not_inspect_the_tables(url: str) -> None:

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from dagster import DagsterInstance
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy import Connection, Engine, text
 
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import ENDS, EVENTS
+from ntro_dagster.boundary.relay.calls import ENDS
 from ntro_dagster.boundary.relay.turns import Turns
 from ntro_dagster.boundary.relay.waker import ENDED
 from ntro_dagster.boundary.storage import PooledEventLogStorage, transaction
@@ -28,8 +27,6 @@ MOST_WAITING = 32
 """Of one tenant. Its workers wait for their answers, so an honest one has as many as it has runs at work."""
 
 _NOTHING = encoding.dumps(None)
-_STEPS = EVENTS - PIPELINE_EVENTS - ASSET_EVENTS - ASSET_CHECK_EVENTS
-"""Events that nothing follows from."""
 _TELL = text("SELECT pg_notify(:channel, '')")
 _CLAIM = text("""
     INSERT INTO relay.writes (tenant, key, digest)
@@ -70,7 +67,7 @@ class Writer:
         self._ended = ended
         self._tenant = ""
         self._whose_ended: set[str] = set()
-        self._steps: list[EventLogEntry] = []
+        self._events: list[EventLogEntry] = []
         self._turns: Turns[Write] = Turns(MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
         self._thread.start()
@@ -88,21 +85,15 @@ class Writer:
             return _answer(connection, tenant, key, digest)
 
     def store(self, event: EventLogEntry) -> None:
-        """For the writes themselves: an event that has passed the wall. Most are of a step, and are stored together."""
-        if event.dagster_event and event.dagster_event.event_type in _STEPS:
-            self._steps.append(event)
-        else:
-            self._store_steps()
-            self._instance.handle_new_event(event)
-            if event.dagster_event and event.dagster_event.event_type in ENDS:
-                self._whose_ended.add(self._tenant)
+        """For the writes themselves: an event that has passed the wall. All of a transaction are stored together, at its end."""
+        self._events.append(event)
+        if event.dagster_event and event.dagster_event.event_type in ENDS:
+            self._whose_ended.add(self._tenant)
 
-    def _store_steps(self) -> None:
-        if self._steps:
-            storage = self._instance.event_log_storage
-            assert isinstance(storage, PooledEventLogStorage)  # noqa: S101
-            storage.store_steps(self._steps)
-            self._steps = []
+    def _store(self) -> None:
+        storage = self._instance.event_log_storage
+        assert isinstance(storage, PooledEventLogStorage)  # noqa: S101
+        storage.store_known(self._events)
 
     def close(self) -> None:
         """Return when everything that was submitted is done."""
@@ -114,11 +105,11 @@ class Writer:
             self._do(batch)
 
     def _do(self, batch: list[Write]) -> None:
-        self._steps, self._whose_ended = [], set()
+        self._events, self._whose_ended = [], set()
         try:
             with transaction(self._engine) as connection:
                 answers = self._answers(connection, batch)
-                self._store_steps()
+                self._store()
                 if self._whose_ended:
                     connection.execute(_TELL, {"channel": ENDED})
         except Exception as error:

@@ -135,3 +135,14 @@ def test_a_run_does_what_waits_and_what_may_follow_from_it(instance: DagsterInst
     (request,) = sensors._requests(instance, JOB, work, [WAITS])
     assert request.asset_check_keys == []
     assert [key.to_user_string() for key in request.asset_selection or []] == [f"acme/{asset}" for asset in assets]
+
+
+@pytest.mark.parametrize("work", [work for work in Work if work is not Work.PROPOSALS])
+def test_what_a_run_does_is_a_part_that_was_likely(instance: DagsterInstance, work: Work) -> None:
+    """Of a job with all of it; a job that has no more than intake has no other parts."""
+    every = {key for each in Work for name in ("expenses", "rents") for key in sensors._OWN[each]([name])}
+    (request,) = sensors._requests(instance, JOB, work, [WAITS])
+    parts = list(sensors.likely_parts(every))
+    assert set(request.asset_selection or ()) in parts
+    assert len(parts) == len(set(map(frozenset, parts))) <= 20
+    assert list(sensors.likely_parts(set(sensors._OWN[Work.INTAKE](["rents"])))) == [set(sensors._OWN[Work.INTAKE](["rents"]))]

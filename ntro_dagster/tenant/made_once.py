@@ -1,0 +1,39 @@
+"""What Dagster makes anew for each run, made once: the instance's configuration, and the part of a job that a run is over.
+
+It builds that part in each run, and in the code server for both questions about a run that is to be. Definitions never change, so
+a part is the same for as long as its job is there; new code comes with new jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster import JobDefinition
+from dagster._core.selector.subset_selector import AssetSelectionData
+
+from ntro_dagster.boundary.instance_texts import read_each_once
+
+MOST = 128
+"""Parts of one job that are kept: a sensor asks for a few, people for whatever they like."""
+
+_KEPT = "_ntro_parts"
+
+_build = JobDefinition._get_job_def_for_asset_selection
+
+
+def _built_once(self: JobDefinition, selection: AssetSelectionData) -> JobDefinition:
+    checks = selection.asset_check_selection
+    asked = frozenset(selection.asset_selection), None if checks is None else frozenset(checks)
+    kept: dict[Any, JobDefinition] = vars(self).setdefault(_KEPT, {})
+    part = kept.get(asked)
+    if part is None:
+        part = _build(self, selection)
+        if len(kept) < MOST:
+            kept[asked] = part
+    return part
+
+
+def make_each_once() -> None:
+    """In this process, and in those that are forked from it, from now on."""
+    read_each_once()
+    JobDefinition._get_job_def_for_asset_selection = _built_once  # type: ignore[method-assign,assignment]
