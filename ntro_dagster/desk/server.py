@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ntro_dagster.desk.settings import Settings
 from ntro_dagster.errors import NtroError
-from ntro_dagster.startup import pause_collector, resume_collector
+from ntro_dagster.startup import import_plain, pause_collector, resume_collector
 
 if TYPE_CHECKING:
     import uvicorn
@@ -33,6 +33,7 @@ def main() -> None:
         sys.stderr.write(f"{error.code}: {error.explain()}\n{error.advice()}\n")
         raise SystemExit(error.exit_code) from None
     pause_collector()
+    import_plain("uvicorn")
     import uvicorn  # noqa: PLC0415
 
     server = uvicorn.Server(server_config(settings))

@@ -8,7 +8,9 @@ work on the partition has had), because Dagster honours a run key once, for ever
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -134,8 +136,26 @@ def likely_parts(keys: Set[AssetKey]) -> Iterator[Set[AssetKey]]:
 
 
 async def _ask(ask: Ask) -> list[Waiting]:
-    async with kept_database() as database:
-        return await ask(database)
+    with _in_turn():
+        async with kept_database() as database:
+            return await ask(database)
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """The sensors of a tenant look one after the other, over the same connection: another is 5 MB for as long as the tenant is
+    there. One that takes its time keeps the others for `LONGEST_TURN_S`.
+    """
+    ours = _turn.acquire(timeout=LONGEST_TURN_S)  # each is in a thread of its own
+    try:
+        yield
+    finally:
+        if ours:
+            _turn.release()
+
+
+LONGEST_TURN_S = 1.0
+_turn = threading.Lock()
 
 
 def _requests(instance: DagsterInstance, job: str, work: Work, found: Sequence[Waiting]) -> Iterator[RunRequest]:

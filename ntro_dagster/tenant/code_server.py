@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ntro_dagster.bundles.active import active_set
 from ntro_dagster.errors import NtroError, UsageError
-from ntro_dagster.startup import pause_collector, resume_collector
+from ntro_dagster.startup import import_plain, pause_collector, resume_collector
 from ntro_dagster.tenant.fork_server import start_fork_server, stop_fork_server
 from ntro_dagster.tenant.limits import RunLimits
 from ntro_dagster.tenant.run_worker import runs_are_forked, start_context
@@ -194,6 +194,7 @@ def main() -> None:
     """Serve what the environment names; exits with the error's status and advice where it cannot."""
     os.umask(0o077)
     pause_collector()
+    import_plain("ntro_dagster.boundary.relay.client")
     environment = dict(os.environ)
     try:
         for name in (SOCKET, TENANT, PLATFORM_URL):

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from ntro_dagster.startup import pause_collector
+    from ntro_dagster.startup import import_plain, pause_collector
 
     pause_collector()
+    import_plain("dagster._core.storage.base_storage")
 
 import ntro_dagster
 from ntro_dagster.boundary.names import ACTIVE

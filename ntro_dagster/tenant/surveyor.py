@@ -14,7 +14,7 @@ import socket
 import sys
 from functools import partial
 
-from ntro_dagster.startup import pause_collector
+from ntro_dagster.startup import import_plain, pause_collector
 from ntro_dagster.tenant.forked import live_out
 
 LONGEST_REQUEST = 64 * 2**10
@@ -71,8 +71,7 @@ def main() -> None:
     os.umask(0o077)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     pause_collector()
-    for name in PRELOADED:
-        importlib.import_module(name)
+    import_plain("dagster._core.storage.base_storage", *PRELOADED)
     with socket.socket(fileno=int(sys.argv[1])) as asked:
         serve(asked)
 

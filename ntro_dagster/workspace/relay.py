@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from ntro_dagster.startup import pause_collector
+    from ntro_dagster.startup import import_plain, pause_collector
 
     pause_collector()
+    import_plain("ntro_dagster.boundary.storage", "uvicorn")
 
 import psycopg
 from dagster import DagsterInstance
