@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -76,7 +77,7 @@ def _rests(_: object, connection: ConnectionPoolEntry) -> None:
 
 def _lives(engine: Engine, opened: Any, connection: ConnectionPoolEntry, _: object) -> None:
     """The server may have been restarted since. Raises: `InvalidatePoolError`, for which all are opened anew."""
-    if time.monotonic() - connection.info.get(_RESTS_SINCE, math.inf) < QUIET_S:
+    if time.monotonic() - connection.info.get(_RESTS_SINCE, math.inf) < QUIET_S and not _was_told_something(opened):
         return
     try:
         there = engine.dialect.do_ping(opened)
@@ -84,6 +85,13 @@ def _lives(engine: Engine, opened: Any, connection: ConnectionPoolEntry, _: obje
         there = False
     if not there:
         raise InvalidatePoolError
+
+
+def _was_told_something(opened: Any) -> bool:
+    """By the server, unasked: that it ends."""
+    look = select.poll()
+    look.register(opened.fileno(), select.POLLIN)
+    return bool(look.poll(0))
 
 
 _RESTS_SINCE = "ntro rests since"

@@ -284,7 +284,6 @@ class Installation:
             INSTANCE_URL: self.workspace_url(),
             SURVEYS: str(self.home.surveys),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
-            "DAGSTER_EVENT_BATCH_SIZE": "1000",  # else what a new run is going to make is stored asset by asset
         }
 
     def _relay_process(self) -> ProcessSpec:

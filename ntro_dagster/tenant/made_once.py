@@ -6,6 +6,7 @@ a part is the same for as long as its job is there; new code comes with new jobs
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from dagster import JobDefinition
@@ -24,12 +25,12 @@ _build = JobDefinition._get_job_def_for_asset_selection
 def _built_once(self: JobDefinition, selection: AssetSelectionData) -> JobDefinition:
     checks = selection.asset_check_selection
     asked = frozenset(selection.asset_selection), None if checks is None else frozenset(checks)
-    kept: dict[Any, JobDefinition] = vars(self).setdefault(_KEPT, {})
+    kept: OrderedDict[Any, JobDefinition] = vars(self).setdefault(_KEPT, OrderedDict())
     part = kept.get(asked)
     if part is None:
-        part = _build(self, selection)
-        if len(kept) < MOST:
-            kept[asked] = part
+        part = kept[asked] = _build(self, selection)
+        if len(kept) > MOST:
+            kept.popitem(last=False)
     return part
 
 

@@ -98,6 +98,19 @@ def test_forked_child_opens_its_own_connection(url: str) -> None:
         assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == mine
 
 
+def test_a_connection_that_was_lost_just_now_has_said_so(url: str) -> None:
+    engine = pooled_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT")
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
 @pytest.mark.parametrize("status", [DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED])
 def test_a_run_that_is_cancelled_is_not_at_work_again_by_what_it_said_of_its_beginning(
     url: str, status: DagsterRunStatus
@@ -119,6 +132,7 @@ def test_a_connection_that_was_lost_while_it_rested_is_opened_anew_and_so_are_al
 ) -> None:
     engine, several = pooled_engine(url), 3
     monkeypatch.setattr(storage, "QUIET_S", 0.0)
+    monkeypatch.setattr(storage, "_was_told_something", lambda _: False)
     with ExitStack() as together:
         for _ in range(several):
             together.enter_context(engine.connect()).exec_driver_sql("SELECT")

@@ -75,12 +75,10 @@ FLAGS: Final = {
     "can_store_asset_failure_events": False,
     "supports_partition_subset_in_asset_materialization_planned_events": False,
     "is_run_sharded": False,
-    # different from the database's, on purpose: the workspace's half does both
     "handles_run_events_in_store_event": True,
+    # different from the database's, on purpose: the workspace's half does it
     "can_read_asset_status_cache": False,
     "can_write_asset_status_cache": False,
 }
-"""What the event storage says of itself: as the workspace's does (a test compares them), but for the last three."""
-DIFFERENT_FLAGS: Final = frozenset(
-    {"handles_run_events_in_store_event", "can_read_asset_status_cache", "can_write_asset_status_cache"}
-)
+"""What the event storage says of itself: as the workspace's does (a test compares them), but for the last two."""
+DIFFERENT_FLAGS: Final = frozenset({"can_read_asset_status_cache", "can_write_asset_status_cache"})

@@ -2,8 +2,8 @@
 does not ask again.
 
 A short run says thirty things and asks as many, and each call costs more than the work it tells of. Events go in their order, at
-most `HELD_S` after they were said, at once where the process ends, and with the next question. Its answer comes with those to
-what Dagster is about to ask (`foresight`). A call that was cut short is made again under its key, so nothing is stored twice. A
+most `HELD_S` after they were said, at once where the run ends, and with the next question. Its answer comes with those to what
+Dagster is about to ask (`foresight`). A call that was cut short is made again under its key, so nothing is stored twice. A
 worker that is killed takes along what it said within its last `HELD_S`, and the end of its run: whoever started it says so.
 """
 
@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -23,7 +22,7 @@ from dagster._core.events.log import EventLogEntry
 
 from ntro_dagster.boundary.names import PARTITION_TAG
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import QUESTIONS, STORE_EVENTS, TELL_AND_ASK
+from ntro_dagster.boundary.relay.calls import ENDS, QUESTIONS, STORE_EVENTS, TELL_AND_ASK
 from ntro_dagster.boundary.relay.connection import RelayRefusedError, call
 from ntro_dagster.boundary.relay.question import Question
 
@@ -82,27 +81,30 @@ class Gathering:
         threading.Thread(target=self._pace, name="ntro-gathering", daemon=True).start()
 
     def say(self, event: EventLogEntry, told: str) -> None:
-        """Raises: what sending raised, here or since the last call."""
+        """Raises: what sending raised, here or since the last call; what is said now is said all the same."""
         kind = event.dagster_event.event_type if event.dagster_event else None
         with self._turn:
-            self._raise_late()
             batch = self._open()
             batch.events.append(event)
             batch.told.append(told)
             batch.characters += len(told)
             if kind in ABOUT_ASSETS or kind is DagsterEventType.STEP_START:
                 self._forget(OF_ASSETS)
-            if batch.full:
+            if kind in ENDS or batch.full:
                 self.flush()
             else:
                 self._said.set()
+                self._raise_late()
 
     def ask(self, name: str, given: Mapping[str, Any]) -> Any:
         """Raises: as `connection.call`."""
         body = encoding.dumps(given)
-        if name not in QUESTIONS or len(body) > LARGEST_QUESTION:
+        if name not in QUESTIONS:
             return encoding.loads(call(name, body))
         with self._turn:
+            if len(body) > LARGEST_QUESTION:
+                self._send_all()
+                return encoding.loads(call(name, body))
             at, answer = self._answers.get((name, body), (-FRESH_S, None))
             if time.monotonic() - at < FRESH_S:
                 return answer
@@ -124,42 +126,53 @@ class Gathering:
         return told
 
     def _send_with(self, question: bytes) -> bytes:
-        """The answer to the question, once everything that was said is stored."""
-        self._raise_late()
-        while len(self._batches) > 1 or (self._batches and self._batches[0].closed):
-            self._send_first()
-        if not self._batches:
-            return call(TELL_AND_ASK, question + b"\n")
-        batch = self._batches[0]
-        batch.closed = True
-        try:
-            answer = _send(batch, question)
-        except RelayRefusedError:
-            self._batches.popleft()
-            _send_alone(batch)
-            return call(TELL_AND_ASK, question + b"\n")
-        self._batches.popleft()
-        return answer
+        """The answer to the question, once everything that was said is stored. What is refused of that is not the question's."""
+        while self._batches:
+            batch = self._batches[0]
+            if batch.closed or len(self._batches) > 1:
+                self._send_first()
+                continue
+            batch.closed = True
+            try:
+                answer = _send(batch, question)
+            except RelayRefusedError as error:
+                self._refused(error)
+            else:
+                self._batches.popleft()
+                return answer
+        return call(TELL_AND_ASK, question + b"\n")
 
     def _forget(self, calls: frozenset[str]) -> None:
         self._answers = {asked: known for asked, known in self._answers.items() if asked[0] not in calls}
 
     def flush(self) -> None:
-        """Returns when everything that was said is stored. Raises: as `connection.call`."""
+        """Returns when everything that was said is stored. Raises: as `connection.call`; what was refused, when all else is."""
         with self._turn:
+            self._send_all()
             self._raise_late()
-            while self._batches:
-                self._send_first()
+
+    def _send_all(self) -> None:
+        while self._batches:
+            self._send_first()
 
     def _send_first(self) -> None:
         batch = self._batches[0]
         batch.closed = True
         try:
             _send(batch)
-        except RelayRefusedError:
-            self._batches.popleft()
-            _send_alone(batch)
+        except RelayRefusedError as error:
+            self._refused(error)
         else:
+            self._batches.popleft()
+
+    def _refused(self, error: RelayRefusedError) -> None:
+        """Of what was refused together each goes by itself, so that one is refused for nobody's fault but its own."""
+        first, *others = self._batches
+        alone = [_Batch(events=[event], told=[told], closed=True) for event, told in zip(first.events, first.told, strict=True)]
+        if len(alone) > 1:
+            self._batches = deque([*alone, *others])
+        else:
+            self._failed = self._failed or error
             self._batches.popleft()
 
     def _open(self) -> _Batch:
@@ -194,21 +207,6 @@ def _send(batch: _Batch, question: bytes | None = None) -> bytes:
     events = encoding.dumps({"events": batch.events})
     name, body = (STORE_EVENTS, events) if question is None else (TELL_AND_ASK, question + b"\n" + events)
     return call(name, body, run_id=batch.events[0].run_id, told=lambda: "\n".join(batch.told), key=batch.key)
-
-
-def _send_alone(batch: _Batch) -> None:
-    """Of what was refused together each by itself, so that one is refused for nobody's fault but its own.
-
-    Raises: `RelayRefusedError`, when all were tried.
-    """
-    refused = None
-    for event, told in zip(batch.events, batch.told, strict=True):
-        try:
-            call("store_event", encoding.dumps({"event": event}), run_id=event.run_id, told=partial(str, told))
-        except RelayRefusedError as error:
-            refused = refused or error
-    if refused:
-        raise refused
 
 
 gathering: Gathering | None = None

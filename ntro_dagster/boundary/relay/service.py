@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg2  # type: ignore[import-untyped]
@@ -30,7 +30,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, STORE_EVENTS, TELL_AND_ASK, WAKE, WRITES
+from ntro_dagster.boundary.relay.calls import CALLS, QUESTIONS, STORE_EVENTS, TELL_AND_ASK, WAKE, WRITES
 from ntro_dagster.boundary.relay.foresight import answers
 from ntro_dagster.boundary.relay.question import Question
 from ntro_dagster.boundary.relay.turns import TooManyWaitingError
@@ -58,6 +58,7 @@ _AWAY = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.I
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -172,11 +173,13 @@ class Relay:
     async def _read(self, client: _Client, call: str, _: Scope, receive: Receive) -> bytes | None:
         """None: we are about to end."""
         body = await _body(receive, LARGEST_BODY)
-        return None if self.closing else await self._answered(client, lambda: _call(client.view, call, body))
+        if self.closing:
+            return None
+        return await self._answered(client, lambda: encoding.dumps(_call(client.view, call, body)))
 
-    async def _answered(self, client: _Client, ask: Callable[[], Any]) -> bytes:
+    async def _answered(self, client: _Client, answer: Callable[[], T]) -> T:
         async with client.reading:
-            return await asyncio.get_running_loop().run_in_executor(self.readers, lambda: encoding.dumps(ask()))
+            return await asyncio.get_running_loop().run_in_executor(self.readers, answer)
 
     async def _written(self, client: _Client, call: str, scope: Scope, receive: Receive) -> bytes | None:
         """None: we are about to end."""
@@ -198,17 +201,11 @@ class Relay:
                 raise BodyTooLargeError
             if events:
                 await self._done(client, STORE_EVENTS, _key(scope), events)
-        return await self._answered(client, lambda: self._told(client, question))
-
-    def _told(self, client: _Client, question: bytes) -> dict[str, Any]:
-        try:
-            return {"told": list(answers(partial(_ask, client.view), Question.read(question), client.tenant))}
-        except _AWAY:
-            raise
-        except Exception as error:
-            code = error.code if isinstance(error, NtroError) else type(error).__name__
-            self._refuse(client.tenant, TELL_AND_ASK, HTTPStatus.FORBIDDEN, code)
-            return {"refused": words.code(code)}
+        told = await self._answered(client, lambda: _told(client, question))
+        if isinstance(told, bytes):
+            return told
+        self._refuse(client.tenant, told.call, HTTPStatus.FORBIDDEN, told.code)
+        return encoding.dumps({"refused": words.code(told.code)})
 
     async def _done(self, client: _Client, call: str, key: UUID, body: bytes) -> bytes:
         """The answer of a write, once it is stored."""
@@ -249,6 +246,27 @@ class Relay:
         self.refused[tenant, call] += 1
         logger.warning("refused %s: %s: %s", tenant, call, words.code(code))
         return status, encoding.dumps(words.code(code))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Of a question that came with events."""
+
+    call: str
+    code: str
+
+
+def _told(client: _Client, question: bytes) -> bytes | _Refusal:
+    """Raises nothing but that the database is away: what came with the question is stored."""
+    call = TELL_AND_ASK
+    try:
+        asked = Question.read(question)
+        call = asked.call if asked.call in QUESTIONS else call
+        return encoding.dumps({"told": list(answers(partial(_ask, client.view), asked, client.tenant))})
+    except _AWAY:
+        raise
+    except Exception as error:
+        return _Refusal(call, error.code if isinstance(error, NtroError) else type(error).__name__)
 
 
 @contextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from dagster import (
     AssetKey,
+    AssetMaterialization,
     AssetsDefinition,
     DagsterEvent,
     DagsterEventType,
@@ -29,7 +31,7 @@ from dagster import (
     in_process_executor,
 )
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.events import EngineEventData
+from dagster._core.events import EngineEventData, StepMaterializationData
 from dagster._core.execution.api import execute_run_iterator
 from world import World, serving, world
 
@@ -112,7 +114,7 @@ def test_a_run_makes_few_calls_and_all_of_it_is_stored_in_order(
     assert calls["store_event"] == 0
 
 
-def test_a_run_of_three_steps_makes_six_calls(here: World, acme: DagsterInstance, held: Gathering, calls: Counter[str]) -> None:
+def test_a_run_of_three_steps_makes_seven_calls(here: World, acme: DagsterInstance, held: Gathering, calls: Counter[str]) -> None:
     here.workspace.add_dynamic_partitions(entities_set("acme"), ["spv"])
     job = _partitioned("acme", 3)
     for _ in range(2):  # with and without anything that the inputs were made of
@@ -130,7 +132,7 @@ def test_a_run_of_three_steps_makes_six_calls(here: World, acme: DagsterInstance
         list(execute_run_iterator(InMemoryJob(job), run, acme))
         say(acme, run)
         held.flush()
-        assert calls == {TELL_AND_ASK: 2 + 3, STORE_EVENTS: 1}, "two looks at the run, one at what each step is made of, the end"
+        assert calls == {TELL_AND_ASK: 2 + 3, STORE_EVENTS: 2}, "two looks at the run, one at what each step is made of, two ends"
         assert stored(here, run)[-2:] == [SUCCESS, ENGINE]
 
 
@@ -164,21 +166,23 @@ def test_what_is_said_is_stored_soon_whatever_follows(here: World, acme: Dagster
         assert time.monotonic() < deadline
 
 
-def test_a_full_batch_goes_at_once(here: World, acme: DagsterInstance, held: Gathering) -> None:
+def test_a_full_batch_goes_at_once_and_so_does_an_end(here: World, acme: DagsterInstance, held: Gathering) -> None:
     run = here.create_run("acme")
     for _ in range(MOST_EVENTS - 1):
         say(acme, run)
     assert stored(here, run) == []
     say(acme, run)
     assert stored(here, run) == [ENGINE] * MOST_EVENTS
-
-
-def test_the_end_of_a_run_goes_with_the_end_of_its_process(here: World, acme: DagsterInstance, held: Gathering) -> None:
-    run = here.create_run("acme")
+    say(acme, run)
     say(acme, run, SUCCESS)
+    assert stored(here, run)[MOST_EVENTS:] == [ENGINE, SUCCESS]
+
+
+def test_the_end_of_a_process_sends_what_is_left(here: World, acme: DagsterInstance, held: Gathering) -> None:
+    run = here.create_run("acme")
     say(acme, run)
     gathering.end()
-    assert stored(here, run) == [SUCCESS, ENGINE]
+    assert stored(here, run) == [ENGINE]
 
 
 @pytest.mark.parametrize(("arrived", "asking"), [(True, True), (True, False), (False, True), (False, False)])
@@ -200,21 +204,70 @@ def test_a_call_that_was_cut_short_is_completed_and_stored_once(  # noqa: PLR091
             acme.fetch_materializations(THING, limit=1) if asking else held.flush()
     say(acme, run)
     say(acme, run, SUCCESS)
-    held.flush()
     assert stored(here, run) == [ENGINE, START, ENGINE, SUCCESS]
 
 
 @pytest.mark.parametrize("asking", [True, False])
 def test_what_is_refused_takes_nothing_else_along(here: World, acme: DagsterInstance, held: Gathering, asking: bool) -> None:
+    """Neither what was said with it, nor a question that has nothing to do with it."""
     run = here.create_run("acme")
     say(acme, run)
     say(acme, run, job="pay_smith")
     say(acme, run, START)
+    if asking:
+        assert acme.get_run_by_id(run.run_id)
+        assert stored(here, run) == [ENGINE, START]
     with pytest.raises(RelayRefusedError):
-        acme.fetch_materializations(THING, limit=1) if asking else held.flush()
-    say(acme, run, SUCCESS)
-    held.flush()
+        say(acme, run, SUCCESS)
     assert stored(here, run) == [ENGINE, START, SUCCESS]
+
+
+def test_what_was_refused_with_others_is_sent_to_its_end_whatever_comes_between(
+    here: World, acme: DagsterInstance, held: Gathering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted before each call once: each event is stored once, but for the one that is refused."""
+    attempt = connection._try
+    for interrupted_at in range(5):
+        run, calls_left = here.create_run("acme"), interrupted_at
+
+        def cut_short(*given: Any) -> Any:
+            nonlocal calls_left
+            calls_left -= 1
+            if calls_left == -1:
+                raise KeyboardInterrupt
+            return attempt(*given)
+
+        with monkeypatch.context() as interrupting:
+            interrupting.setattr(connection, "_try", cut_short)
+            say(acme, run, job="pay_smith")
+            say(acme, run)
+            say(acme, run, START)
+            with pytest.raises((KeyboardInterrupt, RelayRefusedError)):
+                held.flush()
+        with suppress(RelayRefusedError):
+            gathering.end()
+        assert stored(here, run) == [ENGINE, START]
+
+
+def test_who_ends_sends_everything_before_it_tells_what_was_refused(
+    here: World, acme: DagsterInstance, held: Gathering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = here.create_run("acme")
+    say(acme, run)
+    held._failed = RelayRefusedError(call="x", reason="NOT_YOURS")
+    with pytest.raises(RelayRefusedError):
+        gathering.end()
+    assert stored(here, run) == [ENGINE]
+
+
+def test_a_large_question_comes_after_what_was_said_as_any_other(here: World, acme: DagsterInstance, held: Gathering) -> None:
+    run = here.create_run("acme")
+    made = StepMaterializationData(AssetMaterialization(THING))
+    event = DagsterEvent(DagsterEventType.ASSET_MATERIALIZATION.value, run.job_name, event_specific_data=made)
+    acme.report_dagster_event(event, run.run_id)
+    many = [THING, *(AssetKey(["acme", "ledgers", f"of_a_name_that_is_rather_long_{number}"]) for number in range(900))]
+    (record,) = acme.get_asset_records(many)
+    assert record.asset_entry.last_run_id == run.run_id
 
 
 def test_a_question_that_is_refused_leaves_what_was_said_before_it(
@@ -251,8 +304,7 @@ def test_the_run_hears_of_what_was_refused_behind_its_back(here: World, acme: Da
     with pytest.raises(RelayRefusedError):
         say(acme, run)
     say(acme, run, SUCCESS)
-    gathers.flush()
-    assert stored(here, run) == [SUCCESS]
+    assert stored(here, run) == [ENGINE, SUCCESS]
 
 
 def test_a_question_is_asked_once_until_the_run_has_said_something_of_an_asset(

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterRun
 from dagster._core.event_api import AssetRecordsFilter
-from dagster._core.events import JobFailureData, RunEnqueuedData, StepMaterializationData
+from dagster._core.events import EngineEventData, JobFailureData, RunEnqueuedData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
 from dagster._core.storage.dagster_run import RunsFilter
@@ -20,8 +21,9 @@ from world import World, serving, world
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, entities_set
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.relay.calls import CALLS, EVENTS, TELL_AND_ASK
+from ntro_dagster.boundary.relay.calls import CALLS, EVENTS, QUESTIONS, TELL_AND_ASK
 from ntro_dagster.boundary.relay.question import Question
+from ntro_dagster.boundary.relay.view import TenantView
 from ntro_dagster.platforms.postgres.server import PostgresServer
 
 THEIR_KEY = AssetKey(["beta", "ledgers", "things_1"])
@@ -235,7 +237,7 @@ def test_an_attack_is_refused_where_it_comes_with_another_call(both: Both, attac
         said = wire.say(TELL_AND_ASK, asked + b"\n" + events, key="5f0a4a4e-0000-4000-8000-000000000001")
     wire.close()
     assert said == ((403, b'"NOT_YOURS"') if events else (200, encoding.dumps({"refused": "NOT_YOURS"})))
-    assert f"refused acme: {TELL_AND_ASK}: NOT_YOURS" in caplog.text
+    assert f"refused acme: {TELL_AND_ASK if events or call not in QUESTIONS else call}: NOT_YOURS" in caplog.text
     assert both.here.dump() == before
 
 
@@ -258,6 +260,45 @@ def test_what_is_foreseen_is_our_own(both: Both) -> None:
         for theirs in ("beta", both.theirs.run_id, both.at_work.run_id, both.theirs.execution_plan_snapshot_id or "?"):
             assert theirs not in said
     wire.close()
+
+
+def test_few_are_foreseen_however_many_are_asked_for(both: Both) -> None:
+    wire = Wire(both.here.socket("acme"))
+
+    def foreseen(keys: list[AssetKey]) -> int:
+        asked = _question("get_asset_records", {"asset_keys": keys}, partition="acme-spv|2026-10")
+        status, answer = wire.say(TELL_AND_ASK, asked + b"\n")
+        assert status == 200
+        return len(encoding.loads(answer)["told"]) - 1
+
+    assert foreseen([AssetKey(["acme", "none"])] * 30) == 1
+    assert foreseen([AssetKey(["acme", str(number)]) for number in range(30)]) == 30
+    assert foreseen([AssetKey(["acme", str(number)]) for number in range(500)]) == 0
+    wire.close()
+
+
+def test_what_cannot_be_foreseen_is_left_to_be_asked_for(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(TenantView, "fetch_observations", broken)
+    wire = Wire(both.here.socket("acme"))
+    asked = _question("get_asset_records", {"asset_keys": [AssetKey(["acme", "none"])]}, partition="acme-spv|2026-10")
+    status, answer = wire.say(TELL_AND_ASK, asked + b"\n")
+    wire.close()
+    assert (status, len(encoding.loads(answer)["told"])) == (200, 1)
+
+
+def test_an_answer_that_cannot_be_told_leaves_what_was_told_before_it(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TenantView, "get_pool_limits", lambda _: [object()])
+    wire = Wire(both.here.socket("acme"))
+    events = encoding.dumps({"events": [_entry(both.ours.run_id, DagsterEventType.STEP_WORKER_STARTED, EngineEventData())]})
+    said = wire.say(TELL_AND_ASK, _question("get_pool_limits", {}) + b"\n" + events, key=str(uuid4()))
+    wire.close()
+    assert said == (200, encoding.dumps({"refused": "RELAY_PROTOCOL"}))
+    assert (
+        len(both.here.workspace.get_records_for_run(both.ours.run_id, of_type=DagsterEventType.STEP_WORKER_STARTED).records) == 1
+    )
 
 
 def _question(call: str, given: dict[str, Any], partition: str | None = None) -> bytes:
