@@ -193,7 +193,7 @@ class Gathering:
                 time.sleep(left_s)
             try:
                 self.flush()
-            except BaseException as error:  # it is the run's, which hears of it as soon as it says or asks anything
+            except BaseException as error:  # it is the run's, which hears of it with its next word
                 self._failed = error
 
     def _left_s(self) -> float:

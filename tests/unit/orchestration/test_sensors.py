@@ -146,3 +146,12 @@ def test_what_a_run_does_is_a_part_that_was_likely(instance: DagsterInstance, wo
     assert set(request.asset_selection or ()) in parts
     assert len(parts) == len(set(map(frozenset, parts))) <= 20
     assert list(sensors.likely_parts(set(sensors._OWN[Work.INTAKE](["rents"])))) == [set(sensors._OWN[Work.INTAKE](["rents"]))]
+
+
+def test_one_that_looks_for_long_does_not_keep_the_others_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "LONGEST_TURN_S", 0.01)
+    with sensors._in_turn():
+        with sensors._in_turn():
+            assert sensors._turn.locked()
+        assert sensors._turn.locked(), "it is not the other's to end"
+    assert not sensors._turn.locked()
