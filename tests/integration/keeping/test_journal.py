@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import psycopg
@@ -167,7 +168,8 @@ def test_nothing_leaves_that_neither_database_nor_disk_keeps(away: Kept) -> None
 
 def test_after_one_patience_the_next_records_wait_no_more(away: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(journal_module.time, "sleep", waited.append)
+    clock = SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append)  # no time goes by but what is waited
+    monkeypatch.setattr(journal_module, "time", clock)
     journal = Journal(NOWHERE, aside=away.logs / "aside")
     journal.keep("transcript", {"key": str(uuid4())}, patience=0.05)
     once = len(waited)
