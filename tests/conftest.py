@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -47,6 +48,25 @@ def postgres_server() -> Iterator[PostgresServer]:
     finally:
         server.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def instance_database(postgres_server: PostgresServer) -> Callable[[], AbstractContextManager[str]]:
+    """Each call opens an empty database for Dagster's storages, by its URL; it is dropped at the end."""
+
+    from ntro_dagster.boundary.storage import pooled_engine  # noqa: PLC0415 - Dagster takes a second to import
+
+    @contextmanager
+    def opened() -> Iterator[str]:
+        name = f"instance_{secrets.token_hex(4)}"
+        with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name}")
+            url = postgres_server.admin_dsn(name)
+            yield url
+            pooled_engine(url).dispose()
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return opened
 
 
 @pytest.fixture(scope="module")

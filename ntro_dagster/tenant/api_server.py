@@ -23,12 +23,10 @@ class TenantApiServer(DagsterApiServer):
 
     code: str
 
-    def __init__(
-        self, *, definitions: str, anew: threading.Event, server_termination_event: threading.Event, **more: Any
-    ) -> None:
+    def __init__(self, *, definitions: str, anew: threading.Event, **more: Any) -> None:
         """Args: `definitions`: the module's name; `anew`: set where the server has to begin anew."""
-        self._definitions, self._anew, self._stop = definitions, anew, server_termination_event
-        super().__init__(server_termination_event=server_termination_event, **more)
+        self._definitions, self._anew = definitions, anew
+        super().__init__(**more)
 
     def ReloadCode(self, _request: ReloadCodeRequest, _context: object) -> ReloadCodeReply:  # noqa: N802 - Dagster's
         """The active versions, as their list says now; a server that never loaded any begins anew.
@@ -37,7 +35,7 @@ class TenantApiServer(DagsterApiServer):
         """
         if self._serializable_load_error:
             self._anew.set()
-            self._stop.set()
+            self._server_termination_event.set()
         else:
             reload(self, self._definitions)
         return ReloadCodeReply()

@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 from ntro_dagster.boundary.names import INSTANCE_URL
-from ntro_dagster.startup import import_plain, pause_collector, resume_collector
+from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard, workspace_file
 from ntro_dagster.workspace.waking import wake_early
 
 
 def main(arguments: list[str]) -> None:
     pause_collector()
-    import_plain("ntro_dagster.boundary.storage")
     install_guard(arguments)
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
 

@@ -11,12 +11,14 @@ from typing import Any
 import yaml
 
 from ntro_dagster.boundary.names import INSTANCE_URL, entities_set
+from ntro_dagster.startup import import_plain
 
 WORKSPACE_OPTION = "-w"
 
 
 def install_guard(arguments: list[str]) -> None:
     """Args: `arguments`: those of Dagster's own program, with `-w FILE` for the workspace."""
+    import_plain("ntro_dagster.boundary.storage")
     from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
     from ntro_dagster.boundary.instance_texts import read_each_once  # noqa: PLC0415
 

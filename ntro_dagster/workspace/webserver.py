@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ntro_dagster.startup import import_plain, pause_collector, resume_collector
+from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard
 
 SHUT = ("/report_asset_materialization", "/report_asset_check", "/report_asset_observation", "/notebook", "/logs")
@@ -34,7 +34,6 @@ class ShutPages:
 
 def main(arguments: list[str]) -> None:
     pause_collector()
-    import_plain("ntro_dagster.boundary.storage")
     install_guard(arguments)
     from dagster_webserver import webserver  # noqa: PLC0415 - after the guard
     from dagster_webserver.cli import cli  # noqa: PLC0415

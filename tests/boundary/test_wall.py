@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import secrets
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,20 +40,15 @@ from psycopg import sql
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary import wall
-from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
+from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home
-from ntro_dagster.platforms.postgres.server import PostgresServer
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    name = f"wall_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield postgres_server.admin_dsn(name)
-        pooled_engine(postgres_server.admin_dsn(name)).dispose()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def url(instance_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with instance_database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,12 @@ from ntro_dagster.boundary.names import CODE_LOCATION_TAG
 from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home
-from ntro_dagster.platforms.postgres.server import PostgresServer
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    name = f"storage_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield postgres_server.admin_dsn(name)
-        pooled_engine(postgres_server.admin_dsn(name)).dispose()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def url(instance_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with instance_database() as url:
+        yield url
 
 
 def test_tables_are_made_only_when_asked(url: str) -> None:
@@ -102,11 +96,7 @@ def test_a_connection_that_was_lost_just_now_has_said_so(url: str) -> None:
     engine = pooled_engine(url)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT")
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    _end_all(url)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
 
@@ -136,11 +126,7 @@ def test_a_connection_that_was_lost_while_it_rested_is_opened_anew_and_so_are_al
     with ExitStack() as together:
         for _ in range(several):
             together.enter_context(engine.connect()).exec_driver_sql("SELECT")
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    _end_all(url)
     with ExitStack() as together:
         for _ in range(several):
             assert together.enter_context(engine.connect()).exec_driver_sql("SELECT 1").scalar() == 1
@@ -165,6 +151,14 @@ def test_a_connection_that_was_at_work_just_now_is_not_asked_whether_it_lives(ur
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT")
     assert asked == 1
+
+
+def _end_all(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 def _sessions(connection: psycopg.Connection[tuple[object, ...]]) -> int:

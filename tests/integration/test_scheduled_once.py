@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
-import psycopg
 import pytest
 from dagster import DagsterRun
 from dagster._core.errors import DagsterRunAlreadyExists
 from dagster._core.utils import make_new_run_id
 
-from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine, prepare_instance
-from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.boundary.storage import PooledPostgresStorage, prepare_instance
 
 TICK = "2026-11-05T08:00:00+00:00"
 
 
 @pytest.fixture
-def storage(postgres_server: PostgresServer) -> Iterator[PooledPostgresStorage]:
-    name = f"once_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        url = postgres_server.admin_dsn(name)
+def storage(instance_database: Callable[[], AbstractContextManager[str]]) -> Iterator[PooledPostgresStorage]:
+    with instance_database() as url:
         prepare_instance(url)
         yield PooledPostgresStorage(url)
-        pooled_engine(url).dispose()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def run(*, partition: str = "spv-1|2026-10", tick: str | None = TICK, tenant: str = "acme", **more: str) -> DagsterRun:

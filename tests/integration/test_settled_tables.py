@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
-import psycopg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
@@ -21,19 +20,13 @@ from sqlalchemy import event
 
 from ntro_dagster.boundary import storage
 from ntro_dagster.boundary.storage import PooledPostgresStorage, driver_url, pooled_engine, prepare_instance
-from ntro_dagster.platforms.postgres.server import PostgresServer
 
 
 @pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    name = f"settled_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server.admin_dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        url = postgres_server.admin_dsn(name)
+def url(instance_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with instance_database() as url:
         prepare_instance(url)
         yield url
-        pooled_engine(url).dispose()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_stock_code_finds_in_the_tables_what_ours_takes_for_granted(url: str) -> None:

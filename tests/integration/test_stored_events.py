@@ -1,9 +1,8 @@
 """Events stored together are what stock storage makes of them one by one: the same rows in every table of Dagster's."""
 
 # No `from __future__ import annotations`: Dagster inspects the annotation of `context`.
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -39,8 +38,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, TENANT_TAG
-from ntro_dagster.boundary.storage import PooledPostgresStorage, driver_url, pooled_engine, prepare_instance
-from ntro_dagster.platforms.postgres.server import PostgresServer
+from ntro_dagster.boundary.storage import PooledPostgresStorage, driver_url, prepare_instance
 
 KEY = MultiPartitionKey({"entity": "spv", "period": "2026-10"})
 MONTHS = MultiPartitionsDefinition(
@@ -58,6 +56,7 @@ TABLES = {
 }
 
 
+Databases = Callable[[], AbstractContextManager[str]]
 OF_ASSETS = (
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION,
@@ -100,18 +99,6 @@ def happened() -> tuple[DagsterRun, list[EventLogEntry]]:
 
 
 @contextmanager
-def _database(server: PostgresServer) -> Iterator[str]:
-    name = f"events_{secrets.token_hex(4)}"
-    with psycopg.connect(server.admin_dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        url = server.admin_dsn(name)
-        prepare_instance(url)
-        yield url
-        pooled_engine(url).dispose()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@contextmanager
 def _instance(storage: DagsterPostgresStorage, directory: str) -> Iterator[DagsterInstance]:
     with DagsterInstance(
         instance_type=InstanceType.PERSISTENT,
@@ -135,13 +122,15 @@ def _rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_together_they_are_what_they_are_one_by_one(
-    postgres_server: PostgresServer, tmp_path: Any, happened: tuple[DagsterRun, Sequence[EventLogEntry]]
+    instance_database: Databases, tmp_path: Any, happened: tuple[DagsterRun, Sequence[EventLogEntry]]
 ) -> None:
     run, events = happened
     kinds = {event.dagster_event_type for event in events}
     assert kinds > ASSET_CHECK_EVENTS
     assert {*OF_ASSETS, DagsterEventType.RUN_START, DagsterEventType.RUN_FAILURE} < kinds
-    with _database(postgres_server) as stock_url, _database(postgres_server) as our_url:
+    with instance_database() as stock_url, instance_database() as our_url:
+        for url in (stock_url, our_url):
+            prepare_instance(url)
         stock, ours = (
             DagsterPostgresStorage(driver_url(stock_url), should_autocreate_tables=False),
             PooledPostgresStorage(our_url),
@@ -158,10 +147,11 @@ def test_together_they_are_what_they_are_one_by_one(
 
 
 def test_none_is_stored_where_one_cannot_be(
-    postgres_server: PostgresServer, happened: tuple[DagsterRun, Sequence[EventLogEntry]]
+    instance_database: Databases, happened: tuple[DagsterRun, Sequence[EventLogEntry]]
 ) -> None:
     run, events = happened
-    with _database(postgres_server) as url, psycopg.connect(url, autocommit=True) as connection:
+    with instance_database() as url, psycopg.connect(url, autocommit=True) as connection:
+        prepare_instance(url)
         storage = PooledPostgresStorage(url)
         storage.run_storage.add_run(run)
         before = _rows(url)
