@@ -75,8 +75,8 @@ export class Grid {
 
   // -- the list
 
-  /** Read the list again; the present row stays the present row where it is still in it. */
-  async reload({ at = this.presentId } = {}) {
+  /** Read the list again; the row that is present when it comes stays so where it is still in it. @param at another to go to */
+  async reload({ at } = {}) {
     this.#reading?.abort();
     const reading = (this.#reading = new AbortController());
     this.viewport.setAttribute("aria-busy", "true");
@@ -85,7 +85,7 @@ export class Grid {
       const header = (name) => answer.headers.get(name) ?? "";
       const index = new RowIndex(await answer.arrayBuffer(), header("X-Ntro-Statuses").split(","), Number(header("X-Ntro-Change")));
       if (reading.signal.aborted) return;
-      this.#take(index, at);
+      this.#take(index, at ?? this.presentId);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.fail(error, "The list could not be read");
@@ -128,7 +128,7 @@ export class Grid {
   #refiltered(row) {
     this.selection.clear();
     if (!row) this.position = 0;
-    this.reload({ at: row ?? this.presentId });
+    this.reload({ at: row });
   }
 
   // -- where one is
