@@ -25,12 +25,13 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, PIPELINE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickData
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickData, TickStatus
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.runs.base import RunStorage
 from dagster._daemon.types import DaemonHeartbeat
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
+from dagster._time import get_current_datetime
 from dagster_postgres import (
     DagsterPostgresStorage,
     PostgresEventLogStorage,
@@ -144,6 +145,12 @@ def _settled(*_: Any, **__: Any) -> bool:
     return True
 
 
+@lru_cache(maxsize=128)
+def _read_run(body: str) -> DagsterRun:
+    """What the queue, the launcher, the monitor and the relay ask again and again of a run at work is read once."""
+    return deserialize_value(body, DagsterRun)
+
+
 _STATUS = text("SELECT status FROM runs WHERE run_id = :run_id")
 _CANCELLED = {DagsterRunStatus.CANCELING.value, DagsterRunStatus.CANCELED.value}
 
@@ -158,6 +165,10 @@ class _PooledRunStorage(PostgresRunStorage):
 
     def connect(self) -> AbstractContextManager[Connection]:
         return _connection(self._engine)
+
+    def _row_to_run(self, row: Mapping[str, Any]) -> DagsterRun:
+        """The column `status` is right, where the text is older."""
+        return _read_run(row["run_body"]).with_status(DagsterRunStatus(row["status"]))
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
         """The run as it was stored; where a schedule asked for it once already, the one that there is."""
@@ -254,6 +265,21 @@ def _of_asset(event: EventLogEntry) -> bool:
     return event.dagster_event_type in ASSET_EVENTS and event.get_dagster_event().asset_key is not None
 
 
+PURGE_EVERY_S = 3600.0
+_UPDATE_STATE = text("""
+    WITH state AS (
+        UPDATE instigators SET status = :status, instigator_type = :type, instigator_body = :body, update_timestamp = :now
+        WHERE selector_id = :selector
+        RETURNING selector_id
+    ), job AS (
+        UPDATE jobs SET status = :status, job_body = :body, selector_id = :selector, update_timestamp = :now
+        FROM state
+        WHERE job_origin_id = :origin
+    )
+    SELECT FROM state
+""")
+
+
 class _PooledScheduleStorage(PostgresScheduleStorage):
     has_instigators_table = _has_instigators_table = has_secondary_index_table = _settled
     _has_asset_daemon_asset_evaluations_table = _settled
@@ -262,6 +288,7 @@ class _PooledScheduleStorage(PostgresScheduleStorage):
         super().__init__(driver_url(url), should_autocreate_tables=False)
         self._engine = pooled_engine(url)
         self._built: set[str] = set()
+        self._purged_at: dict[tuple[str, frozenset[TickStatus]], float] = {}
 
     def has_built_index(self, migration_name: str) -> bool:
         """Asked until it is; what is built stays."""
@@ -273,7 +300,29 @@ class _PooledScheduleStorage(PostgresScheduleStorage):
         return super().add_instigator_state(wall.instigator_state(state))
 
     def update_instigator_state(self, state: InstigatorState) -> InstigatorState:
-        return super().update_instigator_state(wall.instigator_state(state))
+        """By one statement; stock code reads the state before, and writes each of the two tables by itself."""
+        known = wall.instigator_state(state)
+        values = {
+            "selector": known.selector_id,
+            "origin": known.instigator_origin_id,
+            "type": known.instigator_type.value,
+            "status": known.status.value,
+            "body": serialize_value(known),
+            "now": get_current_datetime(),
+        }
+        with self.connect() as connection:
+            if connection.execute(_UPDATE_STATE, values).rowcount:
+                return known
+        return super().update_instigator_state(known)
+
+    def purge_ticks(
+        self, origin_id: str, selector_id: str, before: float, tick_statuses: Sequence[TickStatus] | None = None
+    ) -> None:
+        """Once in `PURGE_EVERY_S`; the daemon asks for it after each tick, of days."""
+        asked, now = (selector_id, frozenset(tick_statuses or TickStatus)), time.monotonic()
+        if now - self._purged_at.get(asked, -math.inf) >= PURGE_EVERY_S:
+            super().purge_ticks(origin_id, selector_id, before, tick_statuses)
+            self._purged_at[asked] = now
 
     def create_tick(self, tick_data: TickData) -> InstigatorTick:
         return super().create_tick(wall.tick(tick_data))

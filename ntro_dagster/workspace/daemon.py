@@ -12,6 +12,7 @@ from pathlib import Path
 from ntro_dagster.boundary.names import INSTANCE_URL
 from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard, workspace_file
+from ntro_dagster.workspace.run_queue import read_what_may_start
 from ntro_dagster.workspace.waking import wake_early
 
 
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> None:
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
 
     follow(workspace_file(arguments))
+    read_what_may_start()
     wake_early(os.environ[INSTANCE_URL])
     resume_collector()
     cli(["run", *arguments], obj={}, prog_name="dagster-daemon")

@@ -21,8 +21,10 @@ def install_guard(arguments: list[str]) -> None:
     import_plain("ntro_dagster.boundary.storage")
     from ntro_dagster.boundary.answers.guard import Guard, install  # noqa: PLC0415 - Dagster takes a second to import
     from ntro_dagster.boundary.instance_texts import read_each_once  # noqa: PLC0415
+    from ntro_dagster.workspace.kept_channels import keep_channels  # noqa: PLC0415
 
     read_each_once()
+    keep_channels()
     install(Guard(location_at=locations(workspace_file(arguments)), entities=_entities))
     ask_again()
 
