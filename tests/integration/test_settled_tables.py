@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.remote_origin import (
     GrpcServerCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -15,11 +18,13 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
 from dagster._core.storage.dagster_run import RunsFilter
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetEventTagsTable
+from dagster._core.storage.schedules import sql_schedule_storage
 from dagster_postgres import DagsterPostgresStorage
-from sqlalchemy import event
+from dagster_postgres.schedule_storage import schedule_storage
+from sqlalchemy import event, text
 
-from ntro_dagster.boundary import storage
-from ntro_dagster.boundary.storage import PooledPostgresStorage, driver_url, pooled_engine, prepare_instance
+from ntro_dagster.boundary import storage, wall
+from ntro_dagster.boundary.storage import PURGE_EVERY_S, PooledPostgresStorage, driver_url, pooled_engine, prepare_instance
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +57,17 @@ def test_stock_code_finds_in_the_tables_what_ours_takes_for_granted(url: str) ->
     assert asked == 11
 
 
+def sensor(name: str, **data: float) -> InstigatorState:
+    repository = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin(host="localhost", socket="/none"), "repository")
+    origin = RemoteInstigatorOrigin(repository, name)
+    known = SensorInstigatorData(min_interval=5, **data)  # type: ignore[arg-type]
+    return InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, known)
+
+
 def test_a_tick_does_not_inspect_the_tables(url: str) -> None:
     known = PooledPostgresStorage(url)
-    repository = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin(host="localhost", socket="/none"), "repository")
-    origin = RemoteInstigatorOrigin(repository, "month_end_close")
-    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(min_interval=5))
+    state = sensor("month_end_close")
+    origin = state.origin
     said: list[str] = []
 
     def hear(_: object, __: object, statement: str, *___: object) -> None:
@@ -88,3 +99,57 @@ def test_a_tick_does_not_inspect_the_tables(url: str) -> None:
         event.remove(engine, "before_cursor_execute", hear)
     assert said, "the search works"
     assert [statement for statement in said if "pg_catalog" in statement or "secondary_indexes" in statement] == []
+
+
+def test_a_sensors_state_is_written_as_stock_code_writes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, stock = PooledPostgresStorage(url), DagsterPostgresStorage(driver_url(url), should_autocreate_tables=False)
+    at = datetime(2026, 10, 5, tzinfo=UTC)
+    written = []
+    for by, name in ((ours, "sensor_of_ours"), (stock, "sensor_of_stock")):
+        by.schedule_storage.add_instigator_state(sensor(name))
+        changed = wall.instigator_state(sensor(name, last_tick_timestamp=2.0).with_status(InstigatorStatus.STOPPED))
+        for place in (storage, sql_schedule_storage, schedule_storage):
+            monkeypatch.setattr(place, "get_current_datetime", lambda: at)
+        assert by.schedule_storage.update_instigator_state(changed) == changed
+        found = []
+        for table, key, row in (
+            ("jobs", "job_origin_id", "selector_id, repository_origin_id, status, job_type, job_body, update_timestamp"),
+            ("instigators", "selector_id", "repository_selector_id, status, instigator_type, instigator_body, update_timestamp"),
+        ):
+            whose = changed.instigator_origin_id if table == "jobs" else changed.selector_id
+            with pooled_engine(url).connect() as connection:
+                asked = text(f"SELECT {row} FROM {table} WHERE {key} = :whose")
+                found += [str(tuple(connection.execute(asked, {"whose": whose}).one()))]
+        written.append([each.replace(name, "it").replace(changed.selector_id, "selector") for each in found])
+        assert by.schedule_storage.get_instigator_state(changed.instigator_origin_id, changed.selector_id) == changed
+    assert written[0] == written[1]
+
+
+def test_the_state_of_a_sensor_that_is_not_there(url: str) -> None:
+    with pytest.raises(DagsterInvariantViolationError):
+        PooledPostgresStorage(url).schedule_storage.update_instigator_state(sensor("nobody"))
+
+
+def test_old_ticks_are_looked_for_once_an_hour(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, state, now = PooledPostgresStorage(url).schedule_storage, sensor("month_end_review"), [0.0]
+    whose = state.instigator_origin_id, state.selector_id
+    monkeypatch.setattr(storage, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def tick(status: TickStatus) -> None:
+        known.create_tick(TickData(whose[0], "month_end_review", InstigatorType.SENSOR, status, 1.0, selector_id=whose[1]))
+
+    def left() -> list[TickStatus]:
+        return sorted((found.status for found in known.get_ticks(*whose)), key=lambda status: status.value)
+
+    tick(TickStatus.SKIPPED)
+    tick(TickStatus.STARTED)
+    known.purge_ticks(*whose, before=2.0, tick_statuses=[TickStatus.SKIPPED])
+    assert left() == [TickStatus.STARTED]
+    tick(TickStatus.SKIPPED)
+    known.purge_ticks(*whose, before=2.0, tick_statuses=[TickStatus.SKIPPED])
+    assert left() == [TickStatus.SKIPPED, TickStatus.STARTED], "it was looked for them just now"
+    known.purge_ticks(*whose, before=2.0, tick_statuses=[TickStatus.STARTED])
+    assert left() == [TickStatus.SKIPPED], "not for those"
+    now[0] = PURGE_EVERY_S
+    known.purge_ticks(*whose, before=2.0, tick_statuses=[TickStatus.SKIPPED])
+    assert left() == []
