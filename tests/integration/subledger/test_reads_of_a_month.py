@@ -16,6 +16,7 @@ from ntro_dagster.gl.periods import find
 from ntro_dagster.gl.posting import post_approved
 from ntro_dagster.gl.trial_balance import draw_up
 from ntro_dagster.platforms.postgres.database import TenantDatabase
+from ntro_dagster.subledger.handle import SubledgerHandle
 from ntro_dagster.subledger.registry import subledger_type
 from ntro_dagster.subledger.review import apply_signals, file_signal
 
@@ -35,6 +36,15 @@ SMALL = """
 async def month(tenant: Tenant, entity: UUID, app: TenantDatabase, desk: TenantDatabase) -> Counter[str]:
     """From its rows to the look before its close. Returns: rows that it read."""
     before = await rows_read(app, desk)
+    handle = await approved(tenant, entity, app, desk)
+    assert (await post_approved(handle, period=PERIOD, currency="GBP")).rows == ROWS
+    await draw_up(app, entity_id=entity, period=PERIOD, run_id=uuid4(), salt=b"salt")
+    assert not await find(app, entity_id=entity, period=PERIOD)
+    return await rows_read(app, desk) - before
+
+
+async def approved(tenant: Tenant, entity: UUID, app: TenantDatabase, desk: TenantDatabase) -> SubledgerHandle:
+    """Of a month whose rows have come in and been approved."""
     batch = [
         {"source_ref": f"doc:1#L{line}", "vendor": f"Vendor {line}", "amount_gross": Decimal(line), "currency": "GBP"}
         for line in range(1, ROWS + 1)
@@ -43,10 +53,7 @@ async def month(tenant: Tenant, entity: UUID, app: TenantDatabase, desk: TenantD
     await handle.stage(batch, period=PERIOD)
     await file_signal(desk, kind, "approve", filed_by="user:bob", entity_id=entity, period=PERIOD, status="PENDING")
     assert (await apply_signals(handle, period=PERIOD)).applied == ROWS
-    assert (await post_approved(handle, period=PERIOD, currency="GBP")).rows == ROWS
-    await draw_up(app, entity_id=entity, period=PERIOD, run_id=uuid4(), salt=b"salt")
-    assert not await find(app, entity_id=entity, period=PERIOD)
-    return await rows_read(app, desk) - before
+    return handle
 
 
 @pytest.fixture
@@ -78,3 +85,21 @@ def test_a_month_reads_its_own_rows(unseen: Tenant, analysed: int | None, most: 
     grown = {name: (early[name], rows) for name, rows in late.items() if rows > early[name] + MOST * ROWS and name not in small}
     assert not grown
     assert {name: rows for name, rows in late.items() if rows > most * ROWS and name not in small} == {}
+
+
+def test_a_posting_reads_no_rows_that_others_have_approved(unseen: Tenant) -> None:
+    """Not even where the planner remembers a time at which hardly a row was approved."""
+
+    async def run() -> Counter[str]:
+        async with unseen.database() as app, unseen.database("desk") as desk, unseen.database("owner") as owner:
+            for _ in range(EARLY):
+                await month(unseen, unseen.new_entity(), app, desk)
+            await owner.execute("ANALYZE")
+            waiting = [await approved(unseen, unseen.new_entity(), app, desk) for _ in range(BEHIND)]
+            before = await rows_read(app)
+            assert (await post_approved(waiting[0], period=PERIOD, currency="GBP")).rows == ROWS
+            return await rows_read(app) - before
+
+    read = asyncio.run(run())
+    assert 0 < read["ledgers.expenses_postable_idx"] <= MOST * ROWS
+    assert read["ledgers.expenses"] <= 12 * ROWS
