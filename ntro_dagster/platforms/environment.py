@@ -58,7 +58,10 @@ async def kept_database() -> AsyncIterator[TenantDatabase]:
     except BaseException:
         await database.close()
         raise
-    kept.append(database)
+    if kept:  # two were in use at once, which is rare, and each is 5 MB for as long as it is kept
+        await database.close()
+    else:
+        kept.append(database)
 
 
 async def _of_kept(kept: list[TenantDatabase]) -> TenantDatabase | None:

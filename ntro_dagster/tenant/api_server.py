@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import Any
 
 from dagster import DagsterInstance, RunsFilter
-from dagster._grpc.__generated__.dagster_api_pb2 import ReloadCodeReply, ReloadCodeRequest
+from dagster._core.remote_origin import RemoteRepositoryOrigin
+from dagster._grpc.__generated__.dagster_api_pb2 import ExternalRepositoryRequest, ReloadCodeReply, ReloadCodeRequest
 from dagster._grpc.server import DagsterApiServer
+from dagster._serdes import deserialize_value
 
+from ntro_dagster.tenant.made_once import told_of
 from ntro_dagster.tenant.reloading import reload
 
 DRAIN_SECONDS = 10.0  # how long runs may go on after SIGTERM before they are interrupted; supervisor kills at 20
@@ -26,7 +33,8 @@ class TenantApiServer(DagsterApiServer):
     def __init__(self, *, definitions: str, anew: threading.Event, **more: Any) -> None:
         """Args: `definitions`: the module's name; `anew`: set where the server has to begin anew."""
         self._definitions, self._anew = definitions, anew
-        super().__init__(**more)
+        with _without_commands():
+            super().__init__(**more)
 
     def ReloadCode(self, _request: ReloadCodeRequest, _context: object) -> ReloadCodeReply:  # noqa: N802 - Dagster's
         """The active versions, as their list says now; a server that never loaded any begins anew.
@@ -39,6 +47,13 @@ class TenantApiServer(DagsterApiServer):
         else:
             reload(self, self._definitions)
         return ReloadCodeReply()
+
+    def _get_serialized_external_repository_data(self, request: ExternalRepositoryRequest) -> str:
+        if request.defer_snapshots:
+            with suppress(Exception):  # of which Dagster tells in its own way
+                origin = deserialize_value(request.serialized_repository_python_origin, RemoteRepositoryOrigin)
+                return told_of(self._get_repo_for_origin(origin))
+        return super()._get_serialized_external_repository_data(request)
 
     def _check_for_orphaned_runs(self) -> None:
         """Those that ended as they should, by one question for all; what is left, one by one, as Dagster has it."""
@@ -62,3 +77,16 @@ class TenantApiServer(DagsterApiServer):
         with self._execution_lock:
             for event in self._termination_events.values():
                 event.set()
+
+
+@contextmanager
+def _without_commands() -> Iterator[None]:
+    """Dagster's server takes one function from the package of Dagster's commands, which is 13 MB of modules."""
+    wanted = ModuleType("dagster._cli.utils")
+    vars(wanted)["get_instance_for_cli"] = lambda instance_ref: DagsterInstance.get()
+    there = sys.modules.setdefault(wanted.__name__, wanted)
+    try:
+        yield
+    finally:
+        if there is wanted:
+            del sys.modules[wanted.__name__]

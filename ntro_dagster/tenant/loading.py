@@ -61,14 +61,11 @@ def loaded(
 
 
 def resolve(repositories: Any) -> None:
-    """Make jobs and snapshots of the definitions now.
-
-    Dagster would with the first question, on several threads at once, and perhaps while the code is being exchanged.
-    """
-    from dagster._core.remote_representation.external_data import RepositorySnap  # noqa: PLC0415
+    """Make jobs and snapshots of the definitions now, where they are not there from before the fork."""
+    from ntro_dagster.tenant.made_once import told_of  # noqa: PLC0415
 
     for definition in repositories.definitions_by_name.values():
-        RepositorySnap.from_def(definition)
+        told_of(definition)
 
 
 def _told(error: BaseException) -> StepFailedError:

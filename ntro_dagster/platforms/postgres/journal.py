@@ -13,9 +13,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class JournalUnavailableError(TransientError):
 
 @dataclass
 class Journal:
-    """One connection per process and thread, opened when first needed, never inherited by a fork.
+    """As many connections as threads write at once, opened when first needed, never inherited by a fork.
 
     Attributes:
         url: of the tenant's database, as a role that may append.
@@ -78,9 +78,9 @@ class Journal:
 
     url: str
     aside: Path | None = None
-    _local: threading.local = field(default_factory=threading.local)
+    _idle: list[psycopg.Connection[Any]] = field(default_factory=list)
     _pid: int = field(default_factory=os.getpid)
-    _parents: list[threading.local] = field(default_factory=list)
+    _parents: list[list[psycopg.Connection[Any]]] = field(default_factory=list)
     _shut_until: float = 0.0
 
     def keep(self, kind: str, row: Row, *, patience: float) -> bool:
@@ -117,45 +117,49 @@ class Journal:
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     def _write(self, kind: str, row: Row) -> int:
-        connection = self._connection()
-        try:
+        with self._connection() as connection:
             if kind not in DURABLE:
                 return connection.execute(STATEMENTS[kind], row, prepare=True).rowcount
             with connection.transaction():
                 connection.execute("SET LOCAL synchronous_commit = on")
                 return connection.execute(STATEMENTS[kind], row).rowcount
-        except BaseException:  # also an interrupt in mid-statement: the connection's state is not known any more
-            self.close()
-            raise
 
-    def _connection(self) -> psycopg.Connection[Any]:
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """For one thread at a time; one with which something went wrong is not kept, nor are those that lay beside it."""
         if self._pid != os.getpid():
             # kept, not closed: closing, or being collected, would end the parent's session
-            self._parents.append(self._local)
-            self._local, self._pid = threading.local(), os.getpid()
-        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = psycopg.connect(
-                self.url, autocommit=True, application_name="ntro journal", connect_timeout=CONNECT_S, tcp_user_timeout=SILENCE_MS
-            )
-            self._local.connection = found
-            found.execute("SET synchronous_commit = off")
-        return found
+            self._parents.append(self._idle)
+            self._idle, self._pid = [], os.getpid()
+        try:
+            found = self._idle.pop()
+        except IndexError:
+            found = self._opened()
+        try:
+            yield found
+        except BaseException:  # also an interrupt in mid-statement: the connection's state is not known any more
+            found.close()
+            self.close()
+            raise
+        self._idle.append(found)
+
+    def _opened(self) -> psycopg.Connection[Any]:
+        made = psycopg.connect(
+            self.url, autocommit=True, application_name="ntro journal", connect_timeout=CONNECT_S, tcp_user_timeout=SILENCE_MS
+        )
+        made.execute("SET synchronous_commit = off")
+        return made
 
     def ping(self) -> None:
         """Whether the database answers. Raises: psycopg.Error."""
-        try:
-            self._connection().execute("SELECT")
-        except BaseException:
-            self.close()
-            raise
+        with self._connection() as connection:
+            connection.execute("SELECT")
 
     def close(self) -> None:
-        """Close this thread's connection; the next record opens another."""
-        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if found is not None and self._pid == os.getpid():
-            self._local.connection = None
-            found.close()
+        """Close the connections that nobody writes over; the next record opens another."""
+        while self._idle and self._pid == os.getpid():
+            with suppress(IndexError):  # another thread has just taken the last
+                self._idle.pop().close()
 
     def put_aside(self, kind: str, row: Row, *, why: str) -> None:
         """A file of its own, whole or not at all, 0600. Raises: `JournalUnavailableError`."""

@@ -57,14 +57,14 @@ def test_a_request_is_kept_verbatim(kept: Kept) -> None:
     assert kept.set_aside() == []
 
 
-def test_each_thread_has_a_connection_of_its_own(kept: Kept) -> None:
+def test_threads_write_at_once(kept: Kept) -> None:
     sent = [request() for _ in range(40)]
     ends = threading.Barrier(4)
 
     def work(mine: list[Request]) -> None:
         for each in mine:
             keep(each)
-        ends.wait(30)  # or one thread's connection could have gone before the next came
+        ends.wait(30)
         kept.journal.close()
 
     threads = [threading.Thread(target=work, args=(sent[number::4],)) for number in range(4)]
@@ -75,21 +75,35 @@ def test_each_thread_has_a_connection_of_its_own(kept: Kept) -> None:
     assert [times(kept, each.key) for each in sent] == [1] * 40
 
 
+def test_threads_that_take_turns_have_one_connection(kept: Kept) -> None:
+    used = set()
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: used.add(backend_of(kept)))
+        thread.start()
+        thread.join(30)
+    assert used == {backend_of(kept)}
+
+
+def backend_of(kept: Kept) -> int:
+    with kept.journal._connection() as connection:
+        return connection.info.backend_pid
+
+
 def test_a_fork_inherits_no_connection(kept: Kept) -> None:
     first, in_child, after = request(), request(), request()
     keep(first)
-    backend = kept.journal._connection().info.backend_pid
+    backend = backend_of(kept)
     child = os.fork()
     if child == 0:
         status = 1
         try:
             keep(in_child)
-            status = 0 if kept.journal._connection().info.backend_pid != backend else 2
+            status = 0 if backend_of(kept) != backend else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     keep(after)
-    assert kept.journal._connection().info.backend_pid == backend  # the child did not end the parent's session
+    assert backend_of(kept) == backend  # the child did not end the parent's session
     assert [times(kept, each.key) for each in (first, in_child, after)] == [1, 1, 1]
 
 
@@ -117,8 +131,8 @@ os.kill(os.getpid(), 9)
 
 
 def test_errors_wait_for_the_disk_and_the_transcript_does_not(kept: Kept) -> None:
-    connection = kept.journal._connection()
-    assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    with kept.journal._connection() as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         probe = (

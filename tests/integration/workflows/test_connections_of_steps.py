@@ -128,3 +128,4 @@ def test_two_at_once_have_one_each() -> None:
             return {(await each.fetch_single("SELECT pg_backend_pid() AS pid"))["pid"] for each in (one, other)}
 
     assert len(asyncio.run(both())) == 2
+    assert [len(kept) for kept in environment._kept.values() if kept] == [1], "one is kept"
