@@ -16,8 +16,9 @@ import psycopg
 
 from benchmarks.tenant import Tenant, payloads
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, PARTITION_TAG, TENANT_TAG, WORK_TAG
+from ntro_dagster.boundary.pool import pooled_engine
 from ntro_dagster.boundary.relay.view import TenantView
-from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine, prepare_instance
+from ntro_dagster.boundary.storage import PooledPostgresStorage, prepare_instance
 from ntro_dagster.desk.groups import count_groups
 from ntro_dagster.desk.month import board
 from ntro_dagster.desk.rows import index, window

@@ -54,7 +54,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 def instance_database(postgres_server: PostgresServer) -> Callable[[], AbstractContextManager[str]]:
     """Each call opens an empty database for Dagster's storages, by its URL; it is dropped at the end."""
 
-    from ntro_dagster.boundary.storage import pooled_engine  # noqa: PLC0415 - Dagster takes a second to import
+    from ntro_dagster.boundary.pool import pooled_engine  # noqa: PLC0415 - Dagster takes a second to import
 
     @contextmanager
     def opened() -> Iterator[str]:

@@ -22,7 +22,8 @@ from sqlalchemy import func, select
 
 from ntro_dagster.boundary import vocabulary as words
 from ntro_dagster.boundary.names import PARTITION_TAG, TENANT_TAG, WORK_TAG
-from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine
+from ntro_dagster.boundary.pool import pooled_engine
+from ntro_dagster.boundary.storage import PooledPostgresStorage
 from ntro_dagster.errors import NotFoundError, UsageError
 from ntro_dagster.workspace.registry import ENTITY_SLUG, TENANT_SLUG
 

@@ -34,8 +34,8 @@ from uvicorn.server import ServerState
 
 from ntro_dagster.boundary.answers.survey import known_names
 from ntro_dagster.boundary.names import INSTANCE_URL, RELAY_LISTENER, RELAY_SOCKET, RELAY_SOCKETS
+from ntro_dagster.boundary.pool import pooled_engine
 from ntro_dagster.boundary.relay.service import Relay
-from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.startup import resume_collector
 from ntro_dagster.workspace.registry import Registry
 from ntro_dagster.workspace.relay_counts import RelayCounts

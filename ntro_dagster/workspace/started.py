@@ -12,7 +12,7 @@ from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
 from sqlalchemy import exists, func, select
 
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, WORK_TAG
-from ntro_dagster.boundary.storage import pooled_engine
+from ntro_dagster.boundary.pool import pooled_engine
 
 
 def last_started(url: str, jobs: Collection[str], since: datetime) -> dict[tuple[str, str, str], datetime]:

@@ -24,7 +24,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRe
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from ntro_dagster.boundary.names import INSTANCE_URL, PLANE, SURVEYS, WORKSPACE, entities_set
-from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
+from ntro_dagster.boundary.pool import pooled_engine
+from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance, write_workspace
 from ntro_dagster.host.home import Home
 from ntro_dagster.host.launch import write_environment

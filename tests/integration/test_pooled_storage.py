@@ -16,9 +16,10 @@ from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun,
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy.exc import ProgrammingError
 
-from ntro_dagster.boundary import storage
+from ntro_dagster.boundary import pool
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG
-from ntro_dagster.boundary.storage import PooledPostgresStorage, pooled_engine, prepare_instance
+from ntro_dagster.boundary.pool import pooled_engine
+from ntro_dagster.boundary.storage import PooledPostgresStorage, prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home
 
@@ -121,8 +122,8 @@ def test_a_connection_that_was_lost_while_it_rested_is_opened_anew_and_so_are_al
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, several = pooled_engine(url), 3
-    monkeypatch.setattr(storage, "QUIET_S", 0.0)
-    monkeypatch.setattr(storage, "_was_told_something", lambda _: False)
+    monkeypatch.setattr(pool, "QUIET_S", 0.0)
+    monkeypatch.setattr(pool, "_was_told_something", lambda _: False)
     with ExitStack() as together:
         for _ in range(several):
             together.enter_context(engine.connect()).exec_driver_sql("SELECT")
@@ -142,12 +143,12 @@ def test_a_connection_that_was_at_work_just_now_is_not_asked_whether_it_lives(ur
         return ping(opened)
 
     monkeypatch.setattr(engine.dialect, "do_ping", counted)
-    monkeypatch.setattr(storage, "QUIET_S", 3600.0)
+    monkeypatch.setattr(pool, "QUIET_S", 3600.0)
     for _ in range(3):
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT")
     assert asked == 0
-    monkeypatch.setattr(storage, "QUIET_S", 0.0)
+    monkeypatch.setattr(pool, "QUIET_S", 0.0)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT")
     assert asked == 1

@@ -24,7 +24,8 @@ from dagster_postgres.schedule_storage import schedule_storage
 from sqlalchemy import event, text
 
 from ntro_dagster.boundary import storage, wall
-from ntro_dagster.boundary.storage import PURGE_EVERY_S, PooledPostgresStorage, driver_url, pooled_engine, prepare_instance
+from ntro_dagster.boundary.pool import driver_url, pooled_engine
+from ntro_dagster.boundary.storage import PURGE_EVERY_S, PooledPostgresStorage, prepare_instance
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,8 @@ from dagster_postgres import DagsterPostgresStorage
 
 from ntro_dagster.boundary import wall
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG, TENANT_TAG
-from ntro_dagster.boundary.storage import PooledPostgresStorage, driver_url, prepare_instance
+from ntro_dagster.boundary.pool import driver_url
+from ntro_dagster.boundary.storage import PooledPostgresStorage, prepare_instance
 
 KEY = MultiPartitionKey({"entity": "spv", "period": "2026-10"})
 MONTHS = MultiPartitionsDefinition(

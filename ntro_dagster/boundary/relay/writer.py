@@ -15,11 +15,12 @@ from dagster import DagsterInstance
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy import Connection, Engine, text
 
+from ntro_dagster.boundary.pool import transaction
 from ntro_dagster.boundary.relay import encoding
 from ntro_dagster.boundary.relay.calls import ENDS
 from ntro_dagster.boundary.relay.turns import Turns
 from ntro_dagster.boundary.relay.waker import ENDED
-from ntro_dagster.boundary.storage import PooledEventLogStorage, transaction
+from ntro_dagster.boundary.storage import PooledEventLogStorage
 from ntro_dagster.errors import NtroError
 
 LARGEST_BATCH = 64

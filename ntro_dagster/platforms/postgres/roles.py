@@ -104,7 +104,7 @@ def provision_database(admin_dsn: str, *, key: str) -> DatabaseCredentials:
             urls[name] = _url(admin_dsn, database=key, role=f"{key}_{name}", password=password)
         members = [f"{key}_{name}" for name in CONNECTION_LIMITS if name != "owner"]
         _ensure_database(admin, key, owner=f"{key}_owner", members=members, temporary=[f"{key}_app"])
-    _as_owner(urls["owner"], "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        _as_owner(urls["owner"], "REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # before the next gives it another password
     return DatabaseCredentials(database=key, **urls)
 
 
@@ -122,8 +122,8 @@ def provision_workspace(admin_dsn: str) -> str:
     with _administration(admin_dsn) as admin:
         password = _ensure_login(admin, WORKSPACE, limit=WORKSPACE_CONNECTION_LIMIT)
         _ensure_database(admin, WORKSPACE, owner=WORKSPACE, members=[])
-    url = _url(admin_dsn, database=WORKSPACE, role=WORKSPACE, password=password)
-    _as_owner(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        url = _url(admin_dsn, database=WORKSPACE, role=WORKSPACE, password=password)
+        _as_owner(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     return url
 
 

@@ -68,8 +68,9 @@ def gathers(monkeypatch: pytest.MonkeyPatch) -> Gathering:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch, gathers: Gathering) -> Gathering:
-    """Nothing goes by itself."""
-    monkeypatch.setattr(gathering, "HELD_S", 10 * DEADLINE_S)
+    """Nothing goes by itself, and no answer gets old."""
+    for name in ("HELD_S", "FRESH_S"):
+        monkeypatch.setattr(gathering, name, 10 * DEADLINE_S)
     return gathers
 
 

@@ -13,8 +13,8 @@ from test_relay import Wire
 from test_scope import _entry
 from world import World, serving, world
 
+from ntro_dagster.boundary.pool import pooled_engine
 from ntro_dagster.boundary.relay import encoding
-from ntro_dagster.boundary.storage import pooled_engine
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.relay_counts import RelayCounts
 from ntro_dagster.workspace.relay_refusals import NOBODY, TenantRefusals, read_refusals

@@ -18,10 +18,10 @@ from sqlalchemy import text
 from test_relay import Wire, _engine_events, _event
 from world import World, names, serving, world
 
+from ntro_dagster.boundary.pool import pooled_engine, transaction
 from ntro_dagster.boundary.relay import connection, encoding, service
 from ntro_dagster.boundary.relay.turns import TooManyWaitingError, Turns
 from ntro_dagster.boundary.relay.writer import LARGEST_BATCH, MOST_WAITING, KeyReusedError, Write, Writer
-from ntro_dagster.boundary.storage import pooled_engine, transaction
 from ntro_dagster.platforms.postgres.server import PostgresServer
 from ntro_dagster.workspace.relay import RelayServer
 

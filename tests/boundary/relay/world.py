@@ -29,8 +29,9 @@ from dagster._core.execution.api import execute_run_iterator
 
 from ntro_dagster.boundary.answers.survey import Survey, survey_file
 from ntro_dagster.boundary.names import CODE_LOCATION_TAG
+from ntro_dagster.boundary.pool import pooled_engine
 from ntro_dagster.boundary.relay import connection
-from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
+from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance
 from ntro_dagster.host.home import Home, private_directory
 from ntro_dagster.platforms.postgres.server import PostgresServer

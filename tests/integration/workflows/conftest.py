@@ -12,7 +12,8 @@ import pytest
 from bound_tenant import RUNBOOK, TENANT, VERSIONS, World, list_active
 from dagster import DagsterInstance
 
-from ntro_dagster.boundary.storage import pooled_engine, prepare_instance
+from ntro_dagster.boundary.pool import pooled_engine
+from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.bundles import platform_bundle, runbook_bundle
 from ntro_dagster.host import bindings
 from ntro_dagster.host.dagster_instance import write_instance
