@@ -175,7 +175,7 @@ _UPDATE_STATE = text("""
         FROM state
         WHERE job_origin_id = :origin
     )
-    SELECT FROM state
+    SELECT selector_id FROM state
 """)
 
 
@@ -210,7 +210,7 @@ class _PooledScheduleStorage(PostgresScheduleStorage):
             "now": get_current_datetime(),
         }
         with self.connect() as connection:
-            if connection.execute(_UPDATE_STATE, values).rowcount:
+            if connection.execute(_UPDATE_STATE, values).first():
                 return known
         return super().update_instigator_state(known)
 

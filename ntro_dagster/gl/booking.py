@@ -44,7 +44,7 @@ async def move_rows(handle: SubledgerHandle, journals: Sequence[JournalProposal]
         sql.SQL(
             "UPDATE {} t SET status = %s, posted_to_gl = TRUE, posted_journal_ref = p.external_id, task_id = %s, "
             "updated_at = now() FROM unnest(%s::uuid[], %s::text[]) p (row_id, external_id) "
-            "WHERE t.id = p.row_id AND t.status = (SELECT %s)"  # by id: as a constant, all rows so far approved are gone through
+            "WHERE t.id = p.row_id AND t.status = (SELECT %s)"  # text; as a constant, all that is approved would be gone through
         ).format(sql.Identifier("ledgers", handle.kind.table)),
         [lifecycle.posted, handle.task_id, *_rows_of(journals), lifecycle.approved],
     )

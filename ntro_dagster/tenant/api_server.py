@@ -81,12 +81,23 @@ class TenantApiServer(DagsterApiServer):
 
 @contextmanager
 def _without_commands() -> Iterator[None]:
-    """Dagster's server takes one function from the package of Dagster's commands, which is 13 MB of modules."""
-    wanted = ModuleType("dagster._cli.utils")
-    vars(wanted)["get_instance_for_cli"] = lambda instance_ref: DagsterInstance.get()
-    there = sys.modules.setdefault(wanted.__name__, wanted)
+    """Dagster's server takes one function from the package of Dagster's commands, which is 13 MB of modules.
+
+    Until it is called, and not longer: next come the definitions, which may import what they like.
+    """
+    stand_in = ModuleType("dagster._cli.utils")
+
+    def get_instance_for_cli(instance_ref: None) -> DagsterInstance:
+        leave()
+        return DagsterInstance.get()
+
+    def leave() -> None:
+        if sys.modules.get(stand_in.__name__) is stand_in:
+            del sys.modules[stand_in.__name__]
+
+    vars(stand_in)[get_instance_for_cli.__name__] = get_instance_for_cli
+    sys.modules.setdefault(stand_in.__name__, stand_in)
     try:
         yield
     finally:
-        if there is wanted:
-            del sys.modules[wanted.__name__]
+        leave()

@@ -3,7 +3,7 @@
 Definitions that do not load it tells of by a code and an error id, until they are mended and it is asked to reload.
 
 The same as `dagster api grpc -m ntro_dagster.tenant.definitions -s SOCKET --location-name TENANT`, but with warm run
-workers (`tenant.run_worker`), alone on its socket, and with an end that leaves no run behind.
+workers (`tenant.run_worker`), alone on its socket, with an end that leaves no run behind, and without a look for a file `.env`.
 
 Environment: NTRO_SOCKET, NTRO_TENANT, NTRO_PLATFORM_URL; NTRO_LOGS, without which nothing that runs print is kept;
 NTRO_RUN_START_METHOD=spawn to start workers as stock Dagster does; NTRO_RUN_MEMORY_MB and NTRO_RUN_CPU_S, what a run may use

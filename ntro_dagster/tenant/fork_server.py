@@ -64,6 +64,9 @@ def start_fork_server(definitions: str, *, not_its: Sequence[int]) -> BaseExcept
         return error
     try:
         importlib.import_module("ntro_dagster.tenant.warm")
+        from ntro_dagster.tenant.made_once import told_of  # noqa: PLC0415 - Dagster takes a second to import
+
+        told_of(sys.modules[definitions].defs.get_repository_def())
         if threading.active_count() > 1:
             raise RuntimeError(f"there are threads: {', '.join(each.name for each in threading.enumerate())}")
     except Exception:

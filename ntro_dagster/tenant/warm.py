@@ -82,7 +82,7 @@ def _get_warm() -> None:
     from ntro_dagster.orchestration.sensors import likely_parts  # noqa: PLC0415
     from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module  # noqa: PLC0415
     from ntro_dagster.tenant.first_run import run_for_nobody  # noqa: PLC0415
-    from ntro_dagster.tenant.made_once import make_each_once, told_of  # noqa: PLC0415
+    from ntro_dagster.tenant.made_once import make_each_once  # noqa: PLC0415
 
     make_each_once()
     module = importlib.import_module(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
@@ -92,7 +92,6 @@ def _get_warm() -> None:
         if job.name != IMPLICIT_ASSET_JOB_NAME:
             for part in (job, *map(partial(_part, job), likely_parts(job.asset_layer.executable_asset_keys))):
                 part.run_config_schema  # noqa: B018 - made when it is first asked for
-    told_of(repository)
     with _undisturbed():
         run_for_nobody()
     vocabulary()  # the YAML takes as long to read as a small return

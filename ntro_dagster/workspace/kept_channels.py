@@ -12,12 +12,17 @@ from dagster._grpc.utils import max_rx_bytes, max_send_bytes
 
 
 def keep_channels() -> None:
-    """Takes the place of a method of Dagster's, for which it has no setting."""
+    """Takes the place of a method of Dagster's, for which it has no setting. Servers behind TLS, as ours are not, keep theirs."""
+    stock = DagsterGrpcClient._channel
     kept: dict[str, grpc.Channel] = {}
     changing = threading.Lock()
 
     @contextmanager
     def channel_to(client: DagsterGrpcClient) -> Iterator[grpc.Channel]:
+        if client.use_ssl:
+            with stock(client) as channel:
+                yield channel
+            return
         address = client._server_address
         with changing:
             channel = kept.get(address) or kept.setdefault(address, _opened(address))
@@ -33,5 +38,6 @@ def keep_channels() -> None:
 
 
 def _opened(address: str) -> grpc.Channel:
+    """As stock code opens it, but for the compression of what never leaves the machine."""
     options = [("grpc.max_receive_message_length", max_rx_bytes()), ("grpc.max_send_message_length", max_send_bytes())]
     return grpc.insecure_channel(address, options=options)

@@ -2,6 +2,10 @@
 
 Stock code reads all of them, whole, and again each time that a run has left: what a start costs grew with the runs behind it.
 Here the tags that limits go by are read of all, and the rest of as many runs as there are places.
+
+They are the same runs as long as limits nest, as ours do (an entity's month is of one tenant). Where they cross and there is more
+than one page, stock code forgets on the first page what a run on the second would have let start; here it starts. A limit must be
+of a tag that runs show. With 100 places or more, or none, stock code reads as ever, and once more where one of these is refused.
 """
 
 from __future__ import annotations

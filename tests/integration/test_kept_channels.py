@@ -86,3 +86,16 @@ def test_who_waits_for_an_answer_has_it_though_another_call_fails(opened: list[s
         server.wait.set()
         assert waiting.result(30) == "slow"
     assert len(opened) == 1
+
+
+def test_who_asks_for_tls_is_not_answered_without(opened: list[str]) -> None:
+    said, server = Server("plain"), grpc.server(ThreadPoolExecutor(1))
+    add_DagsterApiServicer_to_server(said, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(DagsterUserCodeUnreachableError):
+            DagsterGrpcClient(port=port, host="127.0.0.1", use_ssl=True).get_server_id(timeout=5)
+    finally:
+        server.stop(None).wait(30)
+    assert opened == []

@@ -28,6 +28,8 @@ from ntro_dagster.errors import TransientError
 Value = str | int | bytes | None
 Row = Mapping[str, Value]
 
+MOST_IDLE = 2
+"""Connections: each is 2 to 5 MB of PostgreSQL's for as long as it is kept."""
 CONNECT_S = 3
 SILENCE_MS = 10_000
 """How long a server may stay silent in mid-statement before the connection counts as lost."""
@@ -69,7 +71,7 @@ class JournalUnavailableError(TransientError):
 
 @dataclass
 class Journal:
-    """As many connections as threads write at once, opened when first needed, never inherited by a fork.
+    """A connection for each thread that writes, of which `MOST_IDLE` are kept for the next, and none is inherited by a fork.
 
     Attributes:
         url: of the tenant's database, as a role that may append.
@@ -126,7 +128,7 @@ class Journal:
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """For one thread at a time; one with which something went wrong is not kept, nor are those that lay beside it."""
+        """For one thread at a time. One with which something went wrong is not kept, and if it was lost, so are the others."""
         if self._pid != os.getpid():
             # kept, not closed: closing, or being collected, would end the parent's session
             self._parents.append(self._idle)
@@ -138,16 +140,24 @@ class Journal:
         try:
             yield found
         except BaseException:  # also an interrupt in mid-statement: the connection's state is not known any more
+            lost = found.broken
             found.close()
-            self.close()
+            if lost:
+                self.close()
             raise
         self._idle.append(found)
+        if len(self._idle) > MOST_IDLE:
+            self._close_one()
 
     def _opened(self) -> psycopg.Connection[Any]:
         made = psycopg.connect(
             self.url, autocommit=True, application_name="ntro journal", connect_timeout=CONNECT_S, tcp_user_timeout=SILENCE_MS
         )
-        made.execute("SET synchronous_commit = off")
+        try:
+            made.execute("SET synchronous_commit = off")
+        except BaseException:
+            made.close()
+            raise
         return made
 
     def ping(self) -> None:
@@ -158,8 +168,11 @@ class Journal:
     def close(self) -> None:
         """Close the connections that nobody writes over; the next record opens another."""
         while self._idle and self._pid == os.getpid():
-            with suppress(IndexError):  # another thread has just taken the last
-                self._idle.pop().close()
+            self._close_one()
+
+    def _close_one(self) -> None:
+        with suppress(IndexError):  # another thread has just taken the last
+            self._idle.pop().close()
 
     def put_aside(self, kind: str, row: Row, *, why: str) -> None:
         """A file of its own, whole or not at all, 0600. Raises: `JournalUnavailableError`."""

@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -59,20 +61,25 @@ def test_a_request_is_kept_verbatim(kept: Kept) -> None:
 
 def test_threads_write_at_once(kept: Kept) -> None:
     sent = [request() for _ in range(40)]
-    ends = threading.Barrier(4)
-
-    def work(mine: list[Request]) -> None:
-        for each in mine:
-            keep(each)
-        ends.wait(30)
-        kept.journal.close()
-
-    threads = [threading.Thread(target=work, args=(sent[number::4],)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(keep, sent))
     assert [times(kept, each.key) for each in sent] == [1] * 40
+
+
+def test_a_connection_is_for_one_at_a_time_and_few_are_kept(kept: Kept) -> None:
+    with ExitStack() as opened:
+        at_once = [opened.enter_context(kept.journal._connection()) for _ in range(journal_module.MOST_IDLE + 1)]
+        assert len({each.info.backend_pid for each in at_once}) == len(at_once)
+    assert [each.closed for each in at_once].count(False) == journal_module.MOST_IDLE
+
+
+def test_a_record_that_is_refused_leaves_the_other_connections_alone(kept: Kept) -> None:
+    with kept.journal._connection() as other:
+        backend = other.info.backend_pid
+        with pytest.raises(psycopg.DataError), kept.journal._connection() as refused:
+            refused.execute("SELECT 1 / 0")
+    assert refused.closed
+    assert backend_of(kept) == backend
 
 
 def test_threads_that_take_turns_have_one_connection(kept: Kept) -> None:

@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 from threading import Event
+from types import ModuleType
 from typing import Any
 
 import pytest
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import FuturesAwareThreadPoolExecutor
 from dagster._grpc.__generated__.dagster_api_pb2 import ExternalRepositoryRequest
 from dagster._grpc.server import DagsterApiServer
 from dagster._serdes import serialize_value
 
-from ntro_dagster.tenant import made_once
+from ntro_dagster.tenant import fork_server, made_once
 from ntro_dagster.tenant.api_server import TenantApiServer
+from ntro_dagster.tenant.made_once import told_of
 
 HERE = Path(__file__).parent
 
@@ -61,15 +62,25 @@ def test_the_same_as_dagsters_own(server: Any, deferred: bool) -> None:
 
 
 def test_made_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
-    once = RepositorySnap.from_def
-    monkeypatch.setattr(
-        made_once, "RepositorySnap", type("", (), {"from_def": lambda *given, **more: made.append(given) or once(*given, **more)})
-    )
     first = server._get_serialized_external_repository_data(asked(deferred=True))
-    number = len(made)
+    monkeypatch.setattr(made_once, "RepositorySnap", None)  # with which another would be made
     assert server._get_serialized_external_repository_data(asked(deferred=True)) is first
-    assert len(made) == number
+
+
+def test_what_was_made_before_the_fork_is_what_the_server_tells(server: Any) -> None:
+    before = told_of(sys.modules["code_at_work"].defs.get_repository_def())
+    assert server._get_serialized_external_repository_data(asked(deferred=True)) is before
+
+
+def test_it_is_made_before_the_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setitem(sys.modules, "ntro_dagster.tenant.warm", ModuleType("warm"))  # which would need a tenant
+    monkeypatch.setattr(made_once, "told_of", lambda _: made.append("told"))
+    monkeypatch.setattr(fork_server, "_fork", lambda _: made.append("forked"))
+    monkeypatch.setattr(fork_server.threading, "active_count", lambda: 1)
+    assert fork_server.start_fork_server("code_at_work", not_its=[]) is None
+    assert made == ["told", "forked"]
 
 
 def test_of_what_is_not_there_dagster_tells(server: Any) -> None:
@@ -77,18 +88,23 @@ def test_of_what_is_not_there_dagster_tells(server: Any) -> None:
     assert "ExternalRepositoryErrorData" in told
 
 
-def test_a_server_takes_no_commands_along() -> None:
-    script = """
+@pytest.mark.parametrize("module", [None, "code_with_commands"])
+def test_a_server_takes_no_commands_along_but_its_code_may(module: str | None) -> None:
+    script = f"""
 import logging, sys, threading
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import FuturesAwareThreadPoolExecutor
 from ntro_dagster.tenant.api_server import TenantApiServer
 stop = threading.Event()
 TenantApiServer(
     server_termination_event=stop, logger=logging.getLogger(), server_threadpool_executor=FuturesAwareThreadPoolExecutor(),
-    loadable_target_origin=None, location_name="acme", definitions="nothing", anew=threading.Event(),
+    loadable_target_origin={module!r} and LoadableTargetOrigin(
+        module_name={module!r}, attribute="defs", working_directory={str(HERE)!r}
+    ),
+    location_name="acme", definitions="nothing", anew=threading.Event(),
 )
-print(sorted(name for name in sys.modules if name.startswith("dagster._cli")))
+print("dagster._cli.utils" in sys.modules)
 stop.set()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[]\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=HERE)
+    assert done.stdout == f"{module is not None}\n"
