@@ -12,7 +12,6 @@ from pathlib import Path
 from ntro_dagster.boundary.names import INSTANCE_URL
 from ntro_dagster.startup import pause_collector, resume_collector
 from ntro_dagster.workspace.guarded import install_guard, workspace_file
-from ntro_dagster.workspace.run_queue import read_what_may_start
 from ntro_dagster.workspace.waking import wake_early
 
 
@@ -20,6 +19,8 @@ def main(arguments: list[str]) -> None:
     pause_collector()
     install_guard(arguments)
     from dagster._daemon.cli import cli  # noqa: PLC0415 - after the guard
+
+    from ntro_dagster.workspace.run_queue import read_what_may_start  # noqa: PLC0415
 
     follow(workspace_file(arguments))
     read_what_may_start()

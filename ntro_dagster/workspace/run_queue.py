@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dagster import DagsterInstance, DagsterRun, RunRecord, RunsFilter
+from dagster._core.instance.config import ConcurrencyConfig
+from dagster._core.storage.tags import PRIORITY_TAG
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 from sqlalchemy import text
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance, DagsterRun, RunRecord, RunsFilter
-    from dagster._core.instance.config import ConcurrencyConfig
-    from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 _WAITING = text("""
     SELECT waiting.run_id, coalesce(jsonb_object_agg(tag.key, tag.value) FILTER (WHERE tag.key IS NOT NULL), '{}') AS tags
@@ -33,8 +33,6 @@ _WAITING = text("""
 
 def read_what_may_start() -> None:
     """Takes the place of a method of Dagster's, for which it has no setting. Call it before the daemon is made."""
-    from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon  # noqa: PLC0415
-
     stock = QueuedRunCoordinatorDaemon._get_runs_to_dequeue
 
     def _get_runs_to_dequeue(
@@ -78,8 +76,6 @@ class _MayStart:
 
     def get_runs(self, filters: RunsFilter, **_: Any) -> Sequence[DagsterRun]:
         """Of the runs that wait: the next ones, in the order in which they came."""
-        from dagster import RunsFilter  # noqa: PLC0415
-
         next_ones = self._next()
         if not next_ones:
             return []
@@ -88,9 +84,6 @@ class _MayStart:
         return found
 
     def _next(self) -> list[str]:
-        from dagster._core.storage.tags import PRIORITY_TAG  # noqa: PLC0415
-        from dagster._utils.tags import TagConcurrencyLimitsCounter  # noqa: PLC0415
-
         keys = [PRIORITY_TAG, *(limit["key"] for limit in self._limits)]
         with self._instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
             waiting = [SimpleNamespace(run_id=run_id, tags=tags) for run_id, tags in connection.execute(_WAITING, {"keys": keys})]

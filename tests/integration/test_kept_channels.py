@@ -21,7 +21,9 @@ from ntro_dagster.workspace.kept_channels import keep_channels
 
 
 class Server(DagsterApiServicer):  # type: ignore[misc]
-    """Answers with its own name. Attributes: `wait`: before it answers, until this is set."""
+    """Answers with its own name. Attributes: `wait`: before it answers, until this is set; `port`: of its address."""
+
+    port: int
 
     def __init__(self, name: str) -> None:
         self.name, self.wait, self.asked = name, threading.Event(), threading.Event()
@@ -34,10 +36,11 @@ class Server(DagsterApiServicer):  # type: ignore[misc]
 
 
 @contextmanager
-def listening(socket: Path, name: str) -> Iterator[Server]:
+def listening(where: Path | str, name: str) -> Iterator[Server]:
+    """Args: `where`: a socket, or an address."""
     said, server = Server(name), grpc.server(ThreadPoolExecutor(4))
     add_DagsterApiServicer_to_server(said, server)
-    server.add_insecure_port(f"unix:{socket}")
+    said.port = server.add_insecure_port(f"unix:{where}" if isinstance(where, Path) else where)
     server.start()
     try:
         yield said
@@ -89,13 +92,6 @@ def test_who_waits_for_an_answer_has_it_though_another_call_fails(opened: list[s
 
 
 def test_who_asks_for_tls_is_not_answered_without(opened: list[str]) -> None:
-    said, server = Server("plain"), grpc.server(ThreadPoolExecutor(1))
-    add_DagsterApiServicer_to_server(said, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with pytest.raises(DagsterUserCodeUnreachableError):
-            DagsterGrpcClient(port=port, host="127.0.0.1", use_ssl=True).get_server_id(timeout=5)
-    finally:
-        server.stop(None).wait(30)
+    with listening("127.0.0.1:0", "plain") as server, pytest.raises(DagsterUserCodeUnreachableError):
+        DagsterGrpcClient(port=server.port, host="127.0.0.1", use_ssl=True).get_server_id(timeout=5)
     assert opened == []

@@ -112,12 +112,12 @@ def test_a_tick_does_not_inspect_the_tables(url: str) -> None:
 def test_a_sensors_state_is_written_as_stock_code_writes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, stock = PooledPostgresStorage(url), DagsterPostgresStorage(driver_url(url), should_autocreate_tables=False)
     at = datetime(2026, 10, 5, tzinfo=UTC)
+    for place in (storage, sql_schedule_storage, schedule_storage):
+        monkeypatch.setattr(place, "get_current_datetime", lambda: at)
     written = []
     for by, name in ((ours, "sensor_of_ours"), (stock, "sensor_of_stock")):
         by.schedule_storage.add_instigator_state(sensor(name))
         changed = wall.instigator_state(sensor(name, last_tick_timestamp=2.0).with_status(InstigatorStatus.STOPPED))
-        for place in (storage, sql_schedule_storage, schedule_storage):
-            monkeypatch.setattr(place, "get_current_datetime", lambda: at)
         with heard(url) as said:
             assert by.schedule_storage.update_instigator_state(changed) == changed
         assert len(said) == (1 if by is ours else 0), "by one statement"  # stock code has connections of its own
