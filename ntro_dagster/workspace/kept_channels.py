@@ -38,6 +38,13 @@ def keep_channels() -> None:
 
 
 def _opened(address: str) -> grpc.Channel:
-    """As stock code opens it, but for the compression of what never leaves the machine."""
-    options = [("grpc.max_receive_message_length", max_rx_bytes()), ("grpc.max_send_message_length", max_send_bytes())]
-    return grpc.insecure_channel(address, options=options)
+    """As stock code opens it, but for the compression of what never leaves the machine, and with a connection of its own: one
+    that it shared with a channel that has failed, and is alive in a traceback, would wait as long to try again."""
+    return grpc.insecure_channel(
+        address,
+        options=[
+            ("grpc.max_receive_message_length", max_rx_bytes()),
+            ("grpc.max_send_message_length", max_send_bytes()),
+            ("grpc.use_local_subchannel_pool", 1),
+        ],
+    )

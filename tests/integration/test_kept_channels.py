@@ -49,14 +49,23 @@ def listening(where: Path | str, name: str) -> Iterator[Server]:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses to which a channel was opened."""
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The addresses to which a channel was opened. None of them closes before the test ends."""
     found: list[str] = []
+    alive: list[Any] = []  # as a traceback may hold them, of a call that failed
+    open_one: Callable[[str], Any] = kept_channels._opened
+
+    def opens(address: str) -> Any:
+        found.append(address)
+        alive.append(open_one(address))
+        return alive[-1]
+
     monkeypatch.setattr(DagsterGrpcClient, "_channel", DagsterGrpcClient._channel)  # so that it is put back
-    one: Callable[[str], Any] = kept_channels._opened
-    monkeypatch.setattr(kept_channels, "_opened", lambda address: found.append(address) or one(address))
+    monkeypatch.setattr(kept_channels, "_opened", opens)
     keep_channels()
-    return found
+    yield found
+    for channel in alive:
+        channel.close()
 
 
 def test_one_for_all_who_ask_a_server(opened: list[str], tmp_path: Path) -> None:
