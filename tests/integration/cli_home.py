@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ntro_dagster.host.ports import free_port
+from tests.integration.warm_ntro import warm_ntro
 
 NTRO = Path(sys.executable).parent / "ntro"
 FIRST_PORT = int(os.environ["NTRO_FIRST_DESK_PORT"]) - 4_000
@@ -46,6 +48,17 @@ class Done:
         return found
 
 
+_called: set[tuple[str, ...]] = set()
+
+
+def _is_first(words: list[str]) -> bool:
+    """Whether a command comes for the first time. It has a process begun for it, as a person's has; later ones are forked."""
+    command = tuple(word for word in words if re.fullmatch("[a-z][a-z-]+", word))[:2]
+    first = command not in _called
+    _called.add(command)
+    return first
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """`ntro` in one home."""
@@ -62,9 +75,17 @@ class CommandLine:
         return kept | {"NTRO_HOME": str(self.home)}
 
     def __call__(self, *arguments: str | Path, prefix: tuple[str, ...] = (), timeout: float = 120) -> Done:
-        command = [*prefix, str(NTRO), *map(str, arguments)]
+        words = [*map(str, arguments)]
+        if not prefix and not _is_first(words):
+            return Done(*warm_ntro().run(words, self.environment, timeout))
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+            [*prefix, str(NTRO), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
