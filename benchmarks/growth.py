@@ -143,7 +143,8 @@ def _grow(tenant: Tenant, workspace: str, like: str, first: int, last: int) -> N
 async def _ask(tenant: Tenant, workspace: str) -> dict[str, float]:
     kind = subledger_type("expenses")
     described = TypeDescription.of(kind)
-    feed, view = Feed(workspace), TenantView("bench", _Instance(workspace), store=print, names=lambda _: frozenset())  # type: ignore[arg-type]
+    feed = Feed(psycopg.connect(workspace, autocommit=True))
+    view = TenantView("bench", _Instance(workspace), store=print, names=lambda _: frozenset())  # type: ignore[arg-type]
     async with TenantDatabase(tenant.credentials.app) as app, TenantDatabase(tenant.credentials.desk) as desk:
         entity: UUID = (await desk.fetch_single("SELECT id FROM system.entities WHERE slug = 'spv-7'"))["id"]
         month = Filter(entity=entity, period="2023-05")

@@ -92,8 +92,9 @@ class Bundle:
 
     def forget(self) -> None:
         """Have the next `load` read the files again."""
-        for name in [name for name in sys.modules if name == self.package or name.startswith(f"{self.package}.")]:
-            del sys.modules[name]
+        for name in list(sys.modules):  # a copy: another thread may import something meanwhile
+            if name == self.package or name.startswith(f"{self.package}."):
+                del sys.modules[name]
         _LOADED.pop(self.package, None)
         importlib.invalidate_caches()
 

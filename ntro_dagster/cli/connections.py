@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_S = 10
-
 
 class CredentialUnusableError(NtroError):
     """Values: `path`, `why`; never what the file holds."""
@@ -56,14 +54,10 @@ def registry(of: Installation) -> Iterator[Registry]:
 @contextmanager
 def feed(of: Installation) -> Iterator[Feed]:
     """The status feed. Raises `NotRunningError` where nothing runs."""
-    import psycopg  # noqa: PLC0415
+    from ntro_dagster.workspace.feed import Feed  # noqa: PLC0415
 
-    with _not_running():
-        psycopg.connect(of.workspace_url(), connect_timeout=CONNECT_S).close()  # Dagster would try again, and talk about it
-        from ntro_dagster.workspace.feed import Feed  # noqa: PLC0415
-
-        with Feed.of(of) as opened:
-            yield opened
+    with _not_running(), Feed.of(of) as opened:
+        yield opened
 
 
 def tenant_home(slug: str) -> TenantHome:

@@ -64,7 +64,7 @@ def _log_of(directory: Path, run: str, tenant: str) -> Path:
     if not found:
         raise RunLogNotFoundError(run=run, tenant=tenant)
     if len(found) > 1:
-        from ntro_dagster.workspace.feed import RunAmbiguousError  # noqa: PLC0415 - Dagster takes a second to import
+        from ntro_dagster.workspace.feed import RunAmbiguousError  # noqa: PLC0415
 
         raise RunAmbiguousError(run=run)
     return found[0]

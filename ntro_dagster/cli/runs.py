@@ -198,11 +198,10 @@ def _check_tenant(found: Any, tenant: str | None) -> None:
 def _statuses(status: str | None) -> list[str]:
     if status is None:
         return []
-    from dagster import DagsterRunStatus  # noqa: PLC0415
+    from ntro_dagster.workspace.feed import STATUSES  # noqa: PLC0415
 
-    known = [each.value for each in DagsterRunStatus]
-    if status.upper() not in known:
-        raise RunStatusUnknownError(status=status, known=", ".join(known))
+    if status.upper() not in STATUSES:
+        raise RunStatusUnknownError(status=status, known=", ".join(STATUSES))
     return [status.upper()]
 
 

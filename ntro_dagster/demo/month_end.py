@@ -284,7 +284,7 @@ def _table(title: str, balance: TrialBalance) -> Table:
 
 
 def _show_feed(installation: Installation, console: Console) -> None:
-    from ntro_dagster.workspace.feed import Feed  # noqa: PLC0415 - imports Dagster
+    from ntro_dagster.workspace.feed import Feed  # noqa: PLC0415
 
     table = Table(title="Status feed: all that the workspace knows", title_justify="left", min_width=72)
     for heading in ("Tenant", "Entity", "Period", "Work", "Status", "Seconds"):

@@ -20,7 +20,7 @@ def fresh_code(definitions: str) -> Iterator[None]:
     from ntro_dagster.subledger.registry import fresh_types  # noqa: PLC0415
 
     def forget() -> dict[str, ModuleType]:
-        names = [name for name in sys.modules if name.startswith(BUNDLES) or name == definitions]
+        names = [name for name in list(sys.modules) if name.startswith(BUNDLES) or name == definitions]
         return {name: sys.modules.pop(name) for name in names}
 
     before = forget()

@@ -1,5 +1,11 @@
 """Bundles: the platform's own and the runbooks', from a checkout."""
 
+from __future__ import annotations
+
+import sys
+import threading
+from types import ModuleType
+
 import pytest
 
 from ntro_dagster.bundles import BundleNotFoundError, frontmatter, platform_bundle, runbook_bundle, runbook_bundles
@@ -31,3 +37,28 @@ def test_every_runbook_says_what_the_loader_asks(bundle) -> None:  # type: ignor
     assert [str(each) for each in check(bundle.root) if each.severity is Severity.ERROR] == []
     assert len(head.schedule.split()) == 5
     assert head.timezone
+
+
+def test_one_is_forgotten_while_another_thread_imports() -> None:
+    bundle, done = platform_bundle(), threading.Event()
+    names = [f"imported_meanwhile_{n}" for n in range(100)]
+
+    def import_and_forget() -> None:
+        while not done.is_set():
+            for name in names:
+                sys.modules[name] = ModuleType(name)
+            for name in names:
+                del sys.modules[name]
+
+    often = sys.getswitchinterval()
+    importer = threading.Thread(target=import_and_forget)
+    importer.start()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            bundle.forget()
+    finally:
+        sys.setswitchinterval(often)
+        done.set()
+        importer.join()
+    load_types(bundle)

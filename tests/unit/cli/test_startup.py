@@ -35,6 +35,7 @@ def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
     "modules",
     [
         "ntro_dagster.host.tenancy, ntro_dagster.workspace.workflows, ntro_dagster.workspace.deployments",  # most commands
+        "ntro_dagster.workspace.feed",  # `ntro run`
         "ntro_dagster.gl.accounts, ntro_dagster.gl.trial_balance",
         "ntro_dagster.tenant.bundle_load",  # asks what a bundle defines
     ],
