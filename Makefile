@@ -22,7 +22,7 @@ demo: install ## two clients' month-ends, from raw files to trial balances (ONCE
 	$(BIN)/ntro demo $(if $(ONCE),--once)
 
 test: install ## the whole suite, the short form of slow suites
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
 
 test-long: install ## the long forms: chaos, fuzzing, full data
 	$(BIN)/python -m pytest -m long $(ARGS)

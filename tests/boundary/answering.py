@@ -28,6 +28,7 @@ from ntro_dagster.boundary.pool import pooled_engine
 from ntro_dagster.boundary.storage import prepare_instance
 from ntro_dagster.host.dagster_instance import write_instance, write_workspace
 from ntro_dagster.host.home import Home
+from ntro_dagster.host.installation import RELAY_ORDER, TENANT_ORDER, WORKSPACE_ORDER
 from ntro_dagster.host.launch import write_environment
 from ntro_dagster.host.supervision import ProcessSpec, Supervisor
 from ntro_dagster.host.surveys import survey_tenants
@@ -109,7 +110,8 @@ def _specs(home: Home, url: str, port: int, database: DatabaseCredentials) -> It
         write_environment(tenant.process_env, {**data, **code, **given})
         script = [str(Path(__file__).with_name("unwalled.py"))] if slug in UNWALLED else ["-m", "ntro_dagster.tenant.code_server"]
         argv = [sys.executable, *script]
-        yield ProcessSpec(name=f"tenant-{slug}", argv=argv, environment=tenant.process_env, log=tenant.logs / "code_server.log")
+        log = tenant.logs / "code_server.log"
+        yield ProcessSpec(name=f"tenant-{slug}", argv=argv, environment=tenant.process_env, log=log, order=TENANT_ORDER)
     workspace = ["-w", str(home.workspace_file)]
     for name, arguments in {
         "relay": [],
@@ -119,7 +121,8 @@ def _specs(home: Home, url: str, port: int, database: DatabaseCredentials) -> It
         given = {"DAGSTER_HOME": str(home.dagster), PLANE: WORKSPACE, INSTANCE_URL: url, SURVEYS: str(home.surveys)}
         write_environment(home.process_env(name), given | {"NTRO_RELAY_SOCKETS": str(home.sockets)})
         argv = [sys.executable, "-P", "-m", f"ntro_dagster.workspace.{name}", *arguments]
-        yield ProcessSpec(name=name, argv=argv, environment=home.process_env(name), log=home.logs / f"{name}.log")
+        order = RELAY_ORDER if name == "relay" else WORKSPACE_ORDER  # runs tell the relay of their end
+        yield ProcessSpec(name=name, argv=argv, environment=home.process_env(name), log=home.logs / f"{name}.log", order=order)
 
 
 @contextmanager
