@@ -22,6 +22,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 
 from ntro_dagster.tenant.limits import RunLimits
+from ntro_dagster.tenant.pipes import PipedEvent, PipedQueue, without_tracker
 
 START_METHOD = "NTRO_RUN_START_METHOD"
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
@@ -112,6 +113,8 @@ class SpawnedRunWorker(SpawnProcess):
 
 class _ForkServerContext(ForkServerContext):
     Process = ForkedRunWorker
+    Event = PipedEvent
+    Queue = PipedQueue  # type: ignore[assignment]
 
 
 class _SpawnContext(SpawnContext):
@@ -127,6 +130,7 @@ def start_context() -> BaseContext:
     """What the code server makes its run workers with."""
     if not runs_are_forked():
         return _SpawnContext()
+    without_tracker()
     context = _ForkServerContext()
     context.set_forkserver_preload(["ntro_dagster.tenant.warm"])
     return context

@@ -83,8 +83,10 @@ def _get_warm() -> None:
     from ntro_dagster.tenant.code_server import DEFINITIONS_MODULE, definitions_module  # noqa: PLC0415
     from ntro_dagster.tenant.first_run import run_for_nobody  # noqa: PLC0415
     from ntro_dagster.tenant.made_once import make_each_once  # noqa: PLC0415
+    from ntro_dagster.tenant.pipes import without_tracker  # noqa: PLC0415
 
     make_each_once()
+    without_tracker()  # where this is a fresh interpreter
     module = importlib.import_module(definitions_module(os.environ.get(DEFINITIONS_MODULE)))
     repository = module.defs.get_repository_def()
     repository.load_all_definitions()

@@ -229,6 +229,7 @@ def test_killed_fork_server_takes_its_workers_along(host: Host) -> None:
         host.instance.run_launcher.terminate(run_id)
         pytest.skip("spawn: there is no fork server")
     assert (parent.name(), worker.name()) == (NAME, RUN), "forked, not executed"
+    assert host.code_server().children() == [parent], "nothing else is kept for runs"
     assert parent.num_threads() == 1  # a fork takes no thread along
     assert parent.net_connections("tcp") == []  # nor may two processes share a database connection
     parent.kill()
