@@ -30,6 +30,8 @@ Row = Mapping[str, Value]
 
 MOST_IDLE = 2
 """Connections: each is 2 to 5 MB of PostgreSQL's for as long as it is kept."""
+REST_S = 10.0
+"""After which one that nobody needed is closed, when another is given back."""
 CONNECT_S = 3
 SILENCE_MS = 10_000
 """How long a server may stay silent in mid-statement before the connection counts as lost."""
@@ -69,6 +71,10 @@ class JournalUnavailableError(TransientError):
     mend = "`ntro status` shows whether PostgreSQL is up; make room on the disk of the tenant's logs; then start the run again"
 
 
+_Idle = tuple[float, psycopg.Connection[Any]]
+"""A connection, and since when (`time.monotonic()`) nobody writes over it."""
+
+
 @dataclass
 class Journal:
     """A connection for each thread that writes, of which `MOST_IDLE` are kept for the next, and none is inherited by a fork.
@@ -80,9 +86,9 @@ class Journal:
 
     url: str
     aside: Path | None = None
-    _idle: list[psycopg.Connection[Any]] = field(default_factory=list)
+    _idle: list[_Idle] = field(default_factory=list)
     _pid: int = field(default_factory=os.getpid)
-    _parents: list[list[psycopg.Connection[Any]]] = field(default_factory=list)
+    _parents: list[list[_Idle]] = field(default_factory=list)
     _shut_until: float = 0.0
 
     def keep(self, kind: str, row: Row, *, patience: float) -> bool:
@@ -134,7 +140,7 @@ class Journal:
             self._parents.append(self._idle)
             self._idle, self._pid = [], os.getpid()
         try:
-            found = self._idle.pop()
+            _, found = self._idle.pop()
         except IndexError:
             found = self._opened()
         try:
@@ -145,9 +151,10 @@ class Journal:
             if lost:
                 self.close()
             raise
-        self._idle.append(found)
-        if len(self._idle) > MOST_IDLE:
-            self._close_one()
+        self._idle.append((time.monotonic(), found))
+        with suppress(IndexError):  # other threads take them meanwhile
+            if len(self._idle) > MOST_IDLE or self._idle[0][0] < time.monotonic() - REST_S:
+                self._close_one()
 
     def _opened(self) -> psycopg.Connection[Any]:
         made = psycopg.connect(
@@ -172,7 +179,7 @@ class Journal:
 
     def _close_one(self) -> None:
         with suppress(IndexError):  # another thread has just taken the last
-            self._idle.pop().close()
+            self._idle.pop(0)[1].close()
 
     def put_aside(self, kind: str, row: Row, *, why: str) -> None:
         """A file of its own, whole or not at all, 0600. Raises: `JournalUnavailableError`."""

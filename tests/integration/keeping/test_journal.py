@@ -73,6 +73,17 @@ def test_a_connection_is_for_one_at_a_time_and_few_are_kept(kept: Kept) -> None:
     assert [each.closed for each in at_once].count(False) == journal_module.MOST_IDLE
 
 
+def test_a_connection_that_nobody_needs_any_more_is_closed(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept.journal._connection() as one, kept.journal._connection() as other:
+        pass
+    with kept.journal._connection() as again:
+        assert again is one  # given back last
+    assert not other.closed, "it has not rested for long"
+    monkeypatch.setattr(journal_module, "REST_S", 0.0)
+    keep(request())
+    assert (one.closed, other.closed) == (False, True)
+
+
 def test_a_record_that_is_refused_leaves_the_other_connections_alone(kept: Kept) -> None:
     with kept.journal._connection() as other:
         backend = other.info.backend_pid
