@@ -153,8 +153,10 @@ class Journal:
             raise
         self._idle.append((time.monotonic(), found))
         with suppress(IndexError):  # other threads take them meanwhile
-            if len(self._idle) > MOST_IDLE or self._idle[0][0] < time.monotonic() - REST_S:
-                self._close_one()
+            if len(self._idle) > MOST_IDLE:
+                self._close_one()  # the newest: PostgreSQL knows the others' statements by now
+            elif self._idle[0][0] < time.monotonic() - REST_S:
+                self._close_one(0)
 
     def _opened(self) -> psycopg.Connection[Any]:
         made = psycopg.connect(
@@ -177,9 +179,9 @@ class Journal:
         while self._idle and self._pid == os.getpid():
             self._close_one()
 
-    def _close_one(self) -> None:
+    def _close_one(self, which: int = -1) -> None:
         with suppress(IndexError):  # another thread has just taken the last
-            self._idle.pop(0)[1].close()
+            self._idle.pop(which)[1].close()
 
     def put_aside(self, kind: str, row: Row, *, why: str) -> None:
         """A file of its own, whole or not at all, 0600. Raises: `JournalUnavailableError`."""
