@@ -214,16 +214,17 @@ class Feed:
 
     def _ask(self, query: str, parameters: list[Any]) -> list[Any]:
         with self._connection.cursor(row_factory=namedtuple_row) as cursor:
-            return cursor.execute(query.encode(), parameters).fetchall()
+            # never prepared: how to find runs by their tags depends on how many have them
+            return cursor.execute(query.encode(), parameters, prepare=False).fetchall()
 
 
 _TAGGED = "EXISTS (SELECT FROM run_tags AS tag WHERE tag.run_id = run.run_id AND tag.key = %s AND tag.value = %s)"
 _RUNS = """
     SELECT run.run_id, run.pipeline_name, run.status, run.create_timestamp, run.start_time, run.end_time, tags.tags,
         json_array_length(run.run_body::json #> '{{asset_selection,__frozenset__}}') AS assets
-    FROM runs AS run LEFT JOIN LATERAL
+    FROM (SELECT * FROM runs AS run WHERE {condition} ORDER BY run.id DESC LIMIT %s) AS run LEFT JOIN LATERAL
         (SELECT json_object_agg(key, value) AS tags FROM run_tags WHERE run_tags.run_id = run.run_id) AS tags ON true
-    WHERE {condition} ORDER BY run.id DESC LIMIT %s
+    ORDER BY run.id DESC
 """
 
 
